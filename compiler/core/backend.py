@@ -1,0 +1,85 @@
+"""What a runtime must offer to be a candidate: say what it takes, build, load, run, profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.target import Target
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Support:
+    """Which nodes a backend cannot run: node name -> reason. Empty means all of the model."""
+
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return not self.refused
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """folder: an existing empty folder to write into;  portable: standard ONNX operators only."""
+
+    folder: Path
+    portable: bool = False
+    external_data: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a session. shape: int, or a symbol's name for a dynamic dimension."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+
+
+class Session(Protocol):
+    """A loaded model, ready to run."""
+
+    @property
+    def inputs(self) -> Sequence[Port]: ...
+    @property
+    def outputs(self) -> Sequence[Port]: ...
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Outputs by name for one complete set of inputs. Raises BadCalibration when these do not fit."""
+        ...
+
+
+class Backend(Protocol):
+    """A runtime that candidates are built for."""
+
+    name: str
+
+    def version(self) -> str:
+        """Name and version of the runtime, part of the key of cached costs."""
+        ...
+
+    def supports(self, model: Model, target: Target) -> Support: ...
+
+    def session(self, model: Model, target: Target, outputs: Sequence[str] = ()) -> Session:
+        """Run a model from memory; `outputs` names intermediate values to return besides the graph's own."""
+        ...
+
+    def profile(self, model: Model, target: Target, feeds: Sequence[Feeds], runs: int) -> dict[str, float]:
+        """Median milliseconds per run spent in each executed node, by node name."""
+        ...
+
+    def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
+        """Write the deployable's files into options.folder; returns their names."""
+        ...
+
+    def load(self, folder: Path, target: Target) -> Session:
+        """Open what `build` wrote."""
+        ...

@@ -1,0 +1,123 @@
+"""Sites, choices and plans: what search decides and passes apply. Frozen data, JSON at the edge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, TypeVar
+
+from lwc.compiler.core.errors import BadPlan
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """A place where a decision can be made: a node of the main graph, by its name.
+
+    name: the node's name (canonicalization makes names unique);  op: operator;  kind: what is decided there
+    """
+
+    name: str
+    op: str
+    kind: str = "node"
+
+
+@dataclass(frozen=True)
+class Range:
+    """The interval of real values that an integer format covers; always holds zero when quantized."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Base of what can be chosen at a site."""
+
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Float(Choice):
+    """Leave the site as it is."""
+
+    name: ClassVar[str] = "float"
+
+
+@dataclass(frozen=True)
+class StaticInt8(Choice):
+    """int8 weights per output channel, uint8 activations with the ranges of the plan.
+
+    weight_range: how weight scales are found, 'minmax' or 'mse'
+    """
+
+    name: ClassVar[str] = "int8"
+    weight_range: str = "minmax"
+
+
+@dataclass(frozen=True)
+class DynamicInt8(Choice):
+    """int8 weights, activations quantized at run time from their own min and max (MatMulInteger)."""
+
+    name: ClassVar[str] = "int8-dynamic"
+    weight_range: str = "minmax"
+
+
+CHOICES: tuple[type[Choice], ...] = (Float, StaticInt8, DynamicInt8)
+
+C = TypeVar("C", bound=Choice)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One choice per site, and the activation ranges the integer choices need.
+
+    choices: a site that is absent stays as it is;  ranges: value name -> Range
+    """
+
+    choices: Mapping[Site, Choice] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def sites(self, kind: type[C]) -> Iterator[tuple[Site, C]]:
+        """The sites with a choice of this type, in order of insertion."""
+        for site, choice in self.choices.items():
+            if isinstance(choice, kind):
+                yield site, choice
+
+    def replace(self, site: Site, choice: Choice) -> Plan:
+        """The same plan with another choice at one site."""
+        return Plan({**self.choices, site: choice}, self.ranges)
+
+    def digest(self) -> str:
+        return hashlib.blake2b(self.to_json().encode(), digest_size=16).hexdigest()
+
+    def to_json(self) -> str:
+        """Stable text: sites sorted by name, floats in shortest round-trip form."""
+        choices = [
+            {"site": asdict(site), "choice": choice.name, **asdict(choice)}
+            for site, choice in sorted(self.choices.items(), key=lambda item: item[0])
+        ]
+        ranges = {name: [r.low, r.high] for name, r in sorted(self.ranges.items())}
+        return json.dumps({"schema": SCHEMA, "choices": choices, "ranges": ranges}, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Parse what `to_json` wrote. Raises BadPlan."""
+        by_name = {kind.name: kind for kind in CHOICES}
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise BadPlan(f"The plan has schema {data['schema']}; this lwc reads {SCHEMA}.")
+            choices: dict[Site, Choice] = {}
+            for entry in data["choices"]:
+                options = {k: v for k, v in entry.items() if k not in ("site", "choice")}
+                choices[Site(**entry["site"])] = by_name[entry["choice"]](**options)
+            ranges = {name: Range(float(low), float(high)) for name, (low, high) in data["ranges"].items()}
+        except BadPlan:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadPlan(f"The plan cannot be read ({type(error).__name__}: {error}).") from error
+        return Plan(choices, ranges)

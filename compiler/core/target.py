@@ -1,0 +1,110 @@
+"""What the model will run on, and what runs fast there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lwc.compiler.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device and what it executes.
+
+    device: 'cpu' or 'cuda';  arch: 'x86-64', 'aarch64', 'sm_90a' ...
+    features: instruction sets that decide which formats pay, such as 'avx512_vnni'
+    choices: names of the choices this target's runtimes really execute faster than float
+    symmetric_activations: int8 activations with zero point 0 where the kernels want them (aarch64, GPU)
+    reduce_range: 7-bit weights, because u8 x s8 sums saturate in 16 bits (x86 without VNNI)
+    channel_alignment: channel counts that are not multiples of it run slower
+    threads: intra-op threads used for running and measuring
+    """
+
+    name: str
+    device: str
+    arch: str
+    features: frozenset[str] = frozenset()
+    choices: tuple[str, ...] = ("float", "int8", "int8-dynamic")
+    symmetric_activations: bool = False
+    reduce_range: bool = False
+    channel_alignment: int = 16
+    threads: int = 1
+    memory_bytes: int | None = None
+    processor: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the machine for caches of measured costs."""
+        data = {**asdict(self), "features": sorted(self.features)}
+        return hashlib.blake2b(repr(sorted(data.items())).encode(), digest_size=8).hexdigest()
+
+    def with_threads(self, threads: int) -> Target:
+        return replace(self, threads=threads)
+
+
+INTERESTING_FEATURES = frozenset(
+    "avx2 fma avx512f avx512_vnni avx_vnni avx512_bf16 avx512_fp16 amx_int8 amx_bf16 asimddp i8mm bf16".split()
+)
+
+NAMED: dict[str, Target] = {
+    "cpu:x86-64-v3": Target(
+        "cpu:x86-64-v3", "cpu", "x86-64", frozenset({"avx2", "fma"}), reduce_range=True, channel_alignment=8
+    ),
+    "cpu:x86-64-v4": Target(
+        "cpu:x86-64-v4", "cpu", "x86-64", frozenset({"avx2", "fma", "avx512f", "avx512_vnni"})
+    ),
+    "cpu:aarch64": Target(
+        "cpu:aarch64",
+        "cpu",
+        "aarch64",
+        frozenset({"asimddp"}),
+        symmetric_activations=True,
+        channel_alignment=8,
+    ),
+}
+
+
+def find_target(name: str) -> Target:
+    """The target of that name; 'host' describes this machine. Raises UsageError."""
+    if name == "host":
+        return host()
+    if name in NAMED:
+        return NAMED[name].with_threads(len(_usable_cores()))
+    known = ", ".join(("host", *NAMED))
+    raise UsageError(f"Unknown target '{name}'.", f"Known targets: {known}.")
+
+
+def host() -> Target:
+    """This machine's CPU, from what the kernel says of it."""
+    machine = platform.machine().lower()
+    features, processor = _cpu_features()
+    common = {"features": features, "threads": len(_usable_cores()), "processor": processor}
+    if machine in ("x86_64", "amd64"):
+        vnni = bool(features & {"avx512_vnni", "avx_vnni", "amx_int8"})
+        return Target("host", "cpu", "x86-64", reduce_range=not vnni, **common)  # type: ignore[arg-type]
+    return Target("host", "cpu", machine, symmetric_activations=True, channel_alignment=8, **common)  # type: ignore[arg-type]
+
+
+def _usable_cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[frozenset[str], str]:
+    flags: set[str] = set()
+    processor = platform.processor()
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+            if key.strip() == "model name":
+                processor = value.strip()
+            if flags and processor:
+                break
+    return frozenset(flags & INTERESTING_FEATURES), processor
