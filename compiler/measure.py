@@ -1,0 +1,233 @@
+"""Latency, accuracy and memory, by the same code for every backend."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lwc.compiler.core.backend import Feeds, Session
+from lwc.compiler.core.report import Accuracy, Latency, OutputFidelity
+from lwc.compiler.metrics import Metric, Outputs, Sample
+
+BLOCK_S = 0.15  # shorter blocks measure the other session's spinning threads (0.82x for a model against itself)
+SETTLE_RUNS = 2  # runs dropped at the start of each block, while the other session's threads go to sleep
+BOOTSTRAP = 1000
+STREAMING_BOOTSTRAP = 200  # a streaming metric is recomputed for each resample
+
+
+def latency(
+    sessions: Sequence[Session], feeds: Feeds, *, seconds: float = 2.0, min_blocks: int = 4
+) -> list[Latency]:
+    """Run the sessions in alternating blocks, so that drift of the machine hits all alike.
+
+    seconds: time to spend on each session;  returns medians in the order of `sessions`
+    """
+    for session in sessions:
+        session.run(feeds)
+    blocks = max(min_blocks, math.ceil(seconds / BLOCK_S))
+    times: list[list[float]] = [[] for _ in sessions]
+    for block in range(blocks):
+        order = range(len(sessions)) if block % 2 == 0 else reversed(range(len(sessions)))
+        for k in order:
+            times[k].extend(_run_block(sessions[k], feeds))
+    return [_summary(series) for series in times]
+
+
+def _run_block(session: Session, feeds: Feeds) -> list[float]:
+    settled = 0
+    series: list[float] = []
+    end = time.perf_counter() + BLOCK_S
+    while not series or time.perf_counter() < end:
+        start = time.perf_counter()
+        session.run(feeds)
+        if settled < SETTLE_RUNS:
+            settled += 1
+        else:
+            series.append(1e3 * (time.perf_counter() - start))
+    return series
+
+
+def _summary(times_ms: Sequence[float]) -> Latency:
+    return Latency(float(np.median(times_ms)), float(np.percentile(times_ms, 90)), len(times_ms))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a metric says of one model over the samples.
+
+    value: the metric;  per_sample: [samples] scores when the metric is their mean
+    kept: outputs and samples when it is not, for resampling
+    """
+
+    value: float
+    per_sample: NDArray[np.float64] | None = None
+    kept: tuple[tuple[Outputs, Sample], ...] = ()
+
+
+def score(
+    metric: Metric,
+    session: Session,
+    samples: Iterable[Sample],
+    originals: Callable[[int], Outputs],
+    each: Callable[[int, Outputs], None] | None = None,
+) -> Scores:
+    """Run the samples through a session and score them.
+
+    originals: the original model's outputs of sample i;  each: called with every sample's outputs
+    """
+    per_sample: list[float] = []
+    kept: list[tuple[Outputs, Sample]] = []
+    for i, sample in enumerate(samples):
+        outputs = session.run(sample)
+        if each:
+            each(i, outputs)
+        if metric.score:
+            per_sample.append(metric.score(outputs, sample, originals(i)))
+        else:
+            kept.append((outputs, sample))
+    if metric.score:
+        values = np.asarray(per_sample)
+        return Scores(float(values.mean()), values)
+    return Scores(_streamed(metric, kept), None, tuple(kept))
+
+
+def _streamed(metric: Metric, kept: Iterable[tuple[Outputs, Sample]]) -> float:
+    assert metric.streaming is not None
+    running = metric.streaming()
+    for outputs, sample in kept:
+        running.update(outputs, sample)
+    return float(running.compute())
+
+
+def accuracy(metric: Metric, original: Scores, compiled: Scores, max_drop: float, seed: int = 0) -> Accuracy:
+    """The drop from original to compiled, with the 95 % interval of a paired bootstrap over samples."""
+    drop = original.value - compiled.value
+    return Accuracy(
+        metric.name,
+        original.value,
+        compiled.value,
+        drop,
+        max_drop,
+        held=bool(drop <= max_drop),
+        interval95=_interval(metric, original, compiled, np.random.default_rng(seed)),
+    )
+
+
+def _interval(
+    metric: Metric, original: Scores, compiled: Scores, rng: np.random.Generator
+) -> tuple[float, float]:
+    if original.per_sample is not None and compiled.per_sample is not None:
+        drops = original.per_sample - compiled.per_sample
+        picks = rng.integers(0, len(drops), (BOOTSTRAP, len(drops)))
+        resampled = drops[picks].mean(axis=1)
+    else:
+        resampled = _streaming_drops(metric, original, compiled, rng)
+    if not len(resampled):
+        return (math.nan, math.nan)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _streaming_drops(
+    metric: Metric, original: Scores, compiled: Scores, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    drops = []
+    for _ in range(STREAMING_BOOTSTRAP):
+        picks = rng.integers(0, len(original.kept), len(original.kept))
+        try:
+            before = _streamed(metric, (original.kept[i] for i in picks))
+            after = _streamed(metric, (compiled.kept[i] for i in picks))
+        except (ValueError, ZeroDivisionError):  # a resample on which the metric is undefined (one class only)
+            continue
+        if math.isfinite(before - after):
+            drops.append(before - after)
+    return np.asarray(drops)
+
+
+class FidelityMeter:
+    """Cosine, signal to noise and largest difference of each output, streamed over samples."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._max: dict[str, float] = {}
+
+    def update(self, original: Outputs, compiled: Outputs) -> None:
+        for name, want in original.items():
+            if name not in compiled or not np.issubdtype(want.dtype, np.number):
+                continue
+            a, b = want.astype(np.float64).ravel(), compiled[name].astype(np.float64).ravel()
+            if a.shape != b.shape or not a.size:
+                continue
+            difference = a - b
+            sums = np.array([a @ b, a @ a, b @ b, difference @ difference])
+            self._sums[name] = self._sums.get(name, np.zeros(4)) + sums
+            self._max[name] = max(self._max.get(name, 0.0), float(np.abs(difference).max()))
+
+    def result(self) -> dict[str, OutputFidelity]:
+        fidelity = {}
+        for name, (dot, aa, bb, noise) in self._sums.items():
+            norm = math.sqrt(aa * bb)
+            fidelity[name] = OutputFidelity(
+                cosine=float(dot / norm) if norm else float(noise == 0.0),
+                sqnr_db=sqnr_db(aa, noise),
+                max_abs=self._max[name],
+            )
+        return fidelity
+
+
+def sqnr_db(signal: float, noise: float) -> float:
+    """Signal to quantization noise in decibel, capped at 200 for equal outputs."""
+    if noise <= 0.0:
+        return 200.0
+    return float(min(200.0, 10.0 * math.log10(signal / noise))) if signal > 0.0 else 0.0
+
+
+def representative(samples: Iterable[Sample], inputs: Sequence[str]) -> Sample:
+    """The sample of median size: what latency is measured on when shapes differ."""
+    sized = [(sum(int(np.asarray(sample[name]).size) for name in inputs), i) for i, sample in enumerate(samples)]
+    middle = sorted(sized)[(len(sized) - 1) // 2][1]
+    return next(sample for i, sample in enumerate(samples) if i == middle)
+
+
+def peak_memory(load: Callable[[], Session], feeds: Mapping[str, NDArray[np.generic]], runs: int = 3) -> float | None:
+    """Peak resident memory in MB of a fresh process that loads a session and runs it.
+
+    load must be picklable. None where the platform does not tell.
+    """
+    payload = pickle.dumps((load, dict(feeds), runs))
+    child = subprocess.run(
+        [sys.executable, "-c", "from lwc.compiler.measure import _peak_child; _peak_child()"],
+        input=payload,
+        capture_output=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        check=False,
+    )
+    text = child.stdout.decode().strip().splitlines()
+    return float(text[-1]) if child.returncode == 0 and text and text[-1] != "None" else None
+
+
+def _peak_child() -> None:
+    load, feeds, runs = pickle.load(sys.stdin.buffer)
+    session = load()
+    for _ in range(runs):
+        session.run(feeds)
+    sys.stdout.write(f"{own_peak_mb()}\n")
+
+
+def own_peak_mb() -> float | None:
+    """Peak resident memory of this process so far, in MB (1e6 bytes); None where unknown."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
