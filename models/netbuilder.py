@@ -43,10 +43,12 @@ class NetBuilder:
         self._uses[path] = count + 1
         path = f"{path}_{count}" if count else path
         output = output or f"{path}_output_0"
-        self.nodes.append(helper.make_node(op, list(inputs), [output], name=path, **attributes))
+        node = helper.make_node(op, list(inputs), [output], name=path)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.nodes.append(node)
         return output
 
-    def _module(self, name: str) -> str:
+    def module(self, name: str) -> str:
         """State_dict path of a module: scopes "layer1", "layer1.0" and "conv1" give "layer1.0.conv1"."""
         path: list[str] = []
         for scope in [*self._scope, name]:
@@ -84,29 +86,31 @@ class NetBuilder:
         gamma = self.rng.uniform(0.8, 1.2, channels[1]).astype(np.float32) * np.float32(gain)
         beta, mean = self.gaussian(shape[:1], 0.1), self.gaussian(shape[:1], 0.1)
         var = self.rng.uniform(0.7, 1.3, channels[1]).astype(np.float32)
-        attributes: dict[str, Attribute] = {
-            "dilations": [1, 1], "group": groups, "kernel_shape": [kernel] * 2,
-            "pads": [kernel // 2] * 4, "strides": [stride] * 2,
-        }  # fmt: skip
-        prefix = self._module(name)
+        prefix = self.module(name)
         if fold:
             scale = gamma / np.sqrt(var + np.float32(1e-5))
             folded = self.weight(f"{prefix}.weight", weight * scale[:, None, None, None])
             bias = self.weight(f"{prefix}.bias", beta - mean * scale)
-            with self.scope(name):
-                return self.node("Conv", [x, folded, bias], **attributes)
+            return self._conv(name, [x, folded, bias], kernel, stride, groups)
         plain = self.weight(f"{prefix}.weight", weight)
-        norm = self._module(bn)
+        norm = self.module(bn)
         fields = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": var}
         statistics = [self.weight(f"{norm}.{key}", values) for key, values in fields.items()]
-        with self.scope(name):
-            y = self.node("Conv", [x, plain], **attributes)
+        y = self._conv(name, [x, plain], kernel, stride, groups)
         with self.scope(bn):
             return self.node("BatchNormalization", [y, *statistics], epsilon=1e-5, momentum=0.9)
 
+    def _conv(self, name: str, inputs: list[str], kernel: int, stride: int, groups: int) -> str:
+        pads = [kernel // 2] * 4
+        with self.scope(name):
+            return self.node(
+                "Conv", inputs, dilations=[1, 1], group=groups, kernel_shape=[kernel] * 2, pads=pads,
+                strides=[stride] * 2,
+            )  # fmt: skip
+
     def gemm(self, x: str, name: str, features: tuple[int, int], std: float, output: str = "") -> str:
         """A linear layer on [N, features[0]]: the exporter writes Gemm with transB."""
-        prefix = self._module(name)
+        prefix = self.module(name)
         weight = self.weight(f"{prefix}.weight", self.gaussian((features[1], features[0]), std))
         bias = self.weight(f"{prefix}.bias", self.gaussian(features[1:], 0.1))
         with self.scope(name):
@@ -115,7 +119,7 @@ class NetBuilder:
     def model(
         self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """The finished model, checked (the checker does not look at weights)."""
+        """The finished model, checked."""
         graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), self.initializers)
         # IR version 8 is what opset 17 came with.
         model = helper.make_model(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from lwc.models.netbuilder import NetBuilder, float_value
+from lwc.models.transformer_structure import bert as bert
 
 # Gain of the last BatchNorm of a residual branch: keeps the sum of many blocks from growing.
 _BRANCH_GAIN = 0.3
@@ -52,36 +54,26 @@ def _resnet(
     y = net.node("GlobalAveragePool", [y])
     y = net.node("Flatten", [y], axis=1)
     net.gemm(y, "fc", (channels, classes), 3.0 / channels**0.5, output="logits")
-    return net.model(
-        "resnet", [float_value("x", [batch, 3, size, size])], [float_value("logits", [batch, classes])]
-    )
+    return net.model("resnet", [float_value("x", [batch, 3, size, size])], [float_value("logits", [batch, classes])])
 
 
-def _basic_block(
-    net: NetBuilder, x: str, channels: int, width: int, stride: int, fold: bool
-) -> tuple[str, int]:
+def _basic_block(net: NetBuilder, x: str, channels: int, width: int, stride: int, fold: bool) -> tuple[str, int]:
     y = net.node("Relu", [net.conv(x, "conv1", (channels, width), 3, stride, bn="bn1", fold=fold)])
     y = net.conv(y, "conv2", (width, width), 3, bn="bn2", gain=_BRANCH_GAIN, fold=fold)
     return _join(net, x, y, (channels, width), stride, fold)
 
 
-def _bottleneck(
-    net: NetBuilder, x: str, channels: int, width: int, stride: int, fold: bool
-) -> tuple[str, int]:
+def _bottleneck(net: NetBuilder, x: str, channels: int, width: int, stride: int, fold: bool) -> tuple[str, int]:
     y = net.node("Relu", [net.conv(x, "conv1", (channels, width), 1, bn="bn1", fold=fold)])
     y = net.node("Relu", [net.conv(y, "conv2", (width, width), 3, stride, bn="bn2", fold=fold)])
     y = net.conv(y, "conv3", (width, 4 * width), 1, bn="bn3", gain=_BRANCH_GAIN, fold=fold)
     return _join(net, x, y, (channels, 4 * width), stride, fold)
 
 
-def _join(
-    net: NetBuilder, x: str, y: str, channels: tuple[int, int], stride: int, fold: bool
-) -> tuple[str, int]:
+def _join(net: NetBuilder, x: str, y: str, channels: tuple[int, int], stride: int, fold: bool) -> tuple[str, int]:
     if channels[0] != channels[1] or stride != 1:
         with net.scope("downsample"):
-            x = net.conv(
-                x, "downsample.0", channels, 1, stride, bn="downsample.1", gain=_LINEAR_GAIN, fold=fold
-            )
+            x = net.conv(x, "downsample.0", channels, 1, stride, bn="downsample.1", gain=_LINEAR_GAIN, fold=fold)
     return net.node("Relu", [net.node("Add", [y, x])]), channels[1]
 
 
@@ -139,3 +131,47 @@ def _inverted_residual(
     names, gain = (f"conv.{index + 1}", f"conv.{index + 2}"), _BRANCH_GAIN if residual else _LINEAR_GAIN
     y = net.conv(y, names[0], (wide, channels[1]), 1, bn=names[1], gain=gain, fold=fold)
     return net.node("Add", [x, y]) if residual else y
+
+
+_CHAIN_CHANNELS = 8
+_LINK_NODES = 21
+
+
+def chain(nodes: int, seed: int = 0) -> onnx.ModelProto:
+    """A graph of exactly `nodes` nodes (1 or more), for scaling tests: x [1, 8, 8, 8] -> y [1, 8, 8, 8].
+
+    Links of 21 nodes: Conv, Add of a constant, Relu, and the no-ops and constant-only nodes that exporters
+    leave; then Identity nodes up to the count. Values neither grow nor fade, however long the chain: with
+    S_i diagonal and P_i a permutation, link i computes
+
+        y = relu(W x + b + c)    W = S_i P_i S_(i-1)^-1    c = -b
+    """
+    net = NetBuilder(np.random.default_rng(seed))
+    y, scale = "x", np.ones(_CHAIN_CHANNELS, dtype=np.float32)
+    links, rest = divmod(nodes - 1, _LINK_NODES)
+    for index in range(links):
+        with net.scope(f"links.{index}"):
+            y, scale = _link(net, y, scale)
+    for _ in range(rest):
+        y = net.node("Identity", [y])
+    net.node("Identity", [y], "y")
+    shape = [1, _CHAIN_CHANNELS, 8, 8]
+    return net.model("chain", [float_value("x", shape)], [float_value("y", shape)])
+
+
+def _link(net: NetBuilder, x: str, scale: NDArray[np.float32]) -> tuple[str, NDArray[np.float32]]:
+    after = net.rng.uniform(0.5, 2.0, _CHAIN_CHANNELS).astype(np.float32)
+    permutation = np.eye(_CHAIN_CHANNELS, dtype=np.float32)[net.rng.permutation(_CHAIN_CHANNELS)]
+    weight = net.weight(net.module("weight"), (after[:, None] * permutation / scale)[:, :, None, None])
+    bias = net.gaussian((_CHAIN_CHANNELS,), 1.0)
+    y = net.node("Conv", [x, weight, net.weight(net.module("bias"), bias)], kernel_shape=[1, 1])
+    y = net.node("Relu", [net.node("Add", [y, net.constant(-bias[:, None, None])])])
+    y = net.node("Mul", [net.node("Identity", [y]), net.constant(np.array(1, dtype=np.float32))])
+    y = net.node("Reshape", [y, net.constant(np.array([0, 0, 8, -1], dtype=np.int64))])
+    y = net.node("Cast", [y], to=onnx.TensorProto.FLOAT)
+    y = net.node("Transpose", [net.node("Transpose", [y], perm=[0, 2, 3, 1])], perm=[0, 3, 1, 2])
+    halves = net.node("Add", [net.constant(bias[:, None, None]), net.constant(-bias[:, None, None])])
+    y = net.node("Dropout", [net.node("Add", [y, halves])])
+    axis = np.array([0], dtype=np.int64)
+    y = net.node("Unsqueeze", [y, net.constant(axis)])
+    return net.node("Squeeze", [y, net.constant(axis)]), after
