@@ -74,26 +74,19 @@ class Scores:
 
 
 def score(
-    metric: Metric,
-    session: Session,
-    samples: Iterable[Sample],
-    originals: Callable[[int], Outputs],
-    each: Callable[[int, Outputs], None] | None = None,
+    metric: Metric, outputs: Iterable[Outputs], samples: Iterable[Sample], originals: Callable[[int], Outputs]
 ) -> Scores:
-    """Run the samples through a session and score them.
+    """Score a model's outputs, one per sample and in their order.
 
-    originals: the original model's outputs of sample i;  each: called with every sample's outputs
+    originals: the original model's outputs of sample i
     """
     per_sample: list[float] = []
     kept: list[tuple[Outputs, Sample]] = []
-    for i, sample in enumerate(samples):
-        outputs = session.run(sample)
-        if each:
-            each(i, outputs)
+    for i, (got, sample) in enumerate(zip(outputs, samples, strict=True)):
         if metric.score:
-            per_sample.append(metric.score(outputs, sample, originals(i)))
+            per_sample.append(metric.score(got, sample, originals(i)))
         else:
-            kept.append((outputs, sample))
+            kept.append((got, sample))
     if metric.score:
         values = np.asarray(per_sample)
         return Scores(float(values.mean()), values)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from lwc.compiler.core.digest import digest
 from lwc.compiler.core.storage import read_model, write_model
@@ -24,7 +24,7 @@ class Model:
     name: what reports and errors call it;  source: the file it was read from, if any
     """
 
-    ir: ir.Model
+    ir: onnx_ir.Model
     name: str
     source: Path | None = None
 
@@ -40,11 +40,11 @@ class Model:
     @staticmethod
     def from_proto(proto: onnx.ModelProto, name: str = "model") -> Model:
         """Wrap a ModelProto that is in memory, unchecked."""
-        return Model(ir.from_proto(proto), name)
+        return Model(onnx_ir.from_proto(proto), name)
 
     def to_proto(self) -> onnx.ModelProto:
         """The model as protobuf, weights included (raises ValueError over 2 GB when serialized)."""
-        return ir.to_proto(self.ir)
+        return onnx_ir.to_proto(self.ir)
 
     def save(self, path: str | Path, *, external_data: bool = False) -> None:
         """Write to `path`, aside first and renamed into place.
@@ -62,7 +62,7 @@ class Model:
         return digest(self.ir)
 
     @property
-    def graph(self) -> ir.Graph:
+    def graph(self) -> onnx_ir.Graph:
         return self.ir.graph
 
     @property
@@ -70,7 +70,7 @@ class Model:
         """Version of the standard domain (0 when the model does not import it)."""
         return self.ir.opset_imports.get("", 0)
 
-    def nodes(self) -> Iterator[ir.Node]:
+    def nodes(self) -> Iterator[onnx_ir.Node]:
         """All nodes, those of subgraphs included, functions excluded."""
         yield from self.ir.graph.all_nodes()
 

@@ -1,0 +1,138 @@
+"""Gather what was decided and measured into the report, and seal the artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lwc._version import __version__
+from lwc.compiler.analysis.sites import macs, parameters
+from lwc.compiler.core.artifact import PAGE, PLAN, seal, sha256, write_report
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.pass_ import Skip
+from lwc.compiler.core.plan import Choice, Float, Plan, Site
+from lwc.compiler.core.report import CompileReport, SiteReport
+from lwc.compiler.measure import own_peak_mb
+from lwc.compiler.options import CompileOptions
+from lwc.compiler.prepare import Prepared, Timings
+from lwc.compiler.prove import Proof
+from lwc.compiler.render import render_html
+from lwc.compiler.search.find import Revert
+from lwc.compiler.search.space import Space
+
+REPORT_SCHEMA = 1
+
+
+def assemble_report(
+    prepared: Prepared,
+    space: Space,
+    reverted: tuple[Revert, ...],
+    skipped: tuple[Skip, ...],
+    proof: Proof,
+    options: CompileOptions,
+    timings: Timings,
+) -> CompileReport:
+    """report.json as CONTRACT has it."""
+    rejected = "; ".join(f"{name}: {reason}" for name, reason in proof.rejected)
+    kept = f"kept: {proof.kept.name}"
+    return CompileReport(
+        schema=REPORT_SCHEMA,
+        lwc_version=__version__,
+        model=_model_facts(prepared.original, proof.original_bytes),
+        target={
+            "name": prepared.target.name,
+            "device": prepared.target.device,
+            "fingerprint": prepared.target.fingerprint,
+        },
+        backend=prepared.backend.name,
+        options=options.resolved(),
+        calibration={
+            "samples": len(prepared.search),
+            "held_out": len(prepared.held_out),
+            "source": prepared.calibration.source,
+            "sha256": prepared.calibration.digest(),
+        },
+        latency=proof.latency,
+        accuracy=proof.accuracy,
+        fidelity={"outputs": proof.fidelity},
+        size={
+            "original_bytes": proof.original_bytes,
+            "compiled_bytes": proof.compiled_bytes,
+            "ratio": proof.original_bytes / max(1, proof.compiled_bytes),
+        },
+        memory={"original_peak_mb": proof.original_peak_mb, "compiled_peak_mb": proof.compiled_peak_mb},
+        sites=site_reports(prepared.clean, space, proof.kept.plan, reverted),
+        reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
+        skipped=tuple({"site": s.site.name, "pass": "", "reason": s.reason} for s in skipped),
+        backends=(
+            {
+                "name": prepared.backend.name,
+                "median_ms": proof.latency.compiled.median_ms,
+                "reason": f"{kept}; {rejected}" if rejected else kept,
+            },
+        ),
+        timings_s={**timings.seconds, "total": time.perf_counter() - timings.start},
+        peak_compile_memory_mb=own_peak_mb() or 0.0,
+    )
+
+
+def write_artifact(folder: Path, prepared: Prepared, proof: Proof, report: CompileReport) -> None:
+    """Plan, report and page beside the model, and the manifest over all."""
+    (folder / PLAN).write_text(proof.kept.plan.to_json(), encoding="utf-8")
+    write_report(folder, report)
+    (folder / PAGE).write_text(render_html(report), encoding="utf-8")
+    session = prepared.backend.load(folder, prepared.target)
+    seal(folder, prepared.backend.name, prepared.target, session.inputs, session.outputs)
+
+
+def site_reports(
+    model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]
+) -> tuple[SiteReport, ...]:
+    """One line per site, in the graph's order, with the choice and why."""
+    taken_back = {revert.site: revert.reason for revert in reverted}
+    sites = dict.fromkeys((*space.options, *plan.choices))
+    order = {node.name: (k, node) for k, node in enumerate(model.graph)}
+    lines = []
+    for site in sorted(sites, key=lambda s: order[s.name][0]):
+        choice = plan.choices.get(site, Float())
+        option = space.option(site, choice) if site in space.options else None
+        lines.append(
+            SiteReport(
+                site.name,
+                site.op,
+                site.kind,
+                choice.name,
+                option.loss if option else None,
+                option.ms if option else None,
+                parameters(order[site.name][1]),
+                macs(order[site.name][1]),
+                taken_back.get(site) or _reason(space, site, choice),
+            )
+        )
+    return tuple(lines)
+
+
+def _reason(space: Space, site: Site, choice: Choice) -> str:
+    if site not in space.options:
+        return "the plan says so"
+    floating = space.options[site][0]
+    if not isinstance(choice, Float):
+        return f"{space.option(site, choice).ms:.3f} ms against {floating.ms:.3f} ms in float"
+    best = min(space.options[site][1:], key=lambda option: option.ms)
+    if best.ms >= floating.ms:
+        return f"{best.choice.name} takes {best.ms:.3f} ms, float {floating.ms:.3f} ms"
+    return f"{best.choice.name} costs accuracy or crossings that its {floating.ms - best.ms:.3f} ms are not worth"
+
+
+def _model_facts(model: Model, size: int) -> dict[str, Any]:
+    return {
+        "path": str(model.source) if model.source else None,
+        "sha256": sha256(model.source) if model.source else hashlib.sha256(model.digest().encode()).hexdigest(),
+        "bytes": size,
+        "parameters": model.parameters(),
+        "nodes": sum(1 for _ in model.nodes()),
+        "opset": model.opset,
+    }

@@ -1,0 +1,188 @@
+"""From options to a workplace: target, backend, cleaned model, calibration data, the original's answers, the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from lwc import backends, passes
+from lwc._version import __version__
+from lwc.compiler.analysis.shapes import fix_dimensions, infer_shapes
+from lwc.compiler.core.backend import Array, Backend, Session
+from lwc.compiler.core.cache import Cache
+from lwc.compiler.core.errors import BadInput, UnsupportedOperator
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.opset import ensure_opset
+from lwc.compiler.core.pass_ import PassContext, Skip
+from lwc.compiler.core.progress import Progress
+from lwc.compiler.core.target import Target, find_target
+from lwc.compiler.data import Calibration, synthesize
+from lwc.compiler.measure import representative
+from lwc.compiler.metrics import Metric, Outputs, Sample, find_metric
+from lwc.compiler.options import CompileOptions
+from lwc.compiler.spool import Spool
+
+SYNTHETIC_SAMPLES = 32
+QDQ_OPSET = 13  # DequantizeLinear takes an axis, which per-channel weights need
+
+
+@dataclass
+class Timings:
+    """Seconds per stage, and the stage's name told to the listener."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def stage(self, key: str, name: str, total: int | None = None) -> Iterator[None]:
+        """Time a stage under `key` of the report."""
+        self.progress.stage(name, total)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that decisions and proofs look at.
+
+    original: the input model;  clean: canonicalized, fused, its opset raised, shapes annotated
+    search, held_out: disjoint samples (the same one when there is only one)
+    originals: outputs of the original, per part and sample;  feeds: the sample latency is measured on
+    """
+
+    original: Model
+    clean: Model
+    target: Target
+    backend: Backend
+    metric: Metric
+    calibration: Calibration
+    search: Calibration
+    held_out: Calibration
+    originals: Mapping[str, Spool]
+    feeds: Sample
+    cache: Cache
+    key: tuple[str, ...]
+    skipped: tuple[Skip, ...]
+
+
+def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepared:
+    """Check, clean and run the original. Raises BadInput and its children, UsageError, MissingDependency."""
+    target = find_target(options.target)
+    backend = backends.get("onnxruntime" if options.backend == "auto" else options.backend)
+    if options.shape:
+        original = original.fork()
+        fix_dimensions(original.ir, options.shape)
+    with timings.stage("load", "Loading"):
+        refuse_unsupported(original, backend, target)
+        session = backend.session(original, target)
+        calibration = open_calibration(original, session, options)
+        search, held_out = calibration.split()
+    with timings.stage("canonicalize", "Cleaning the graph"):
+        clean, skipped = clean_model(original, target)
+    with timings.stage("load", "Running the original", len(search) + len(held_out)):
+        originals = {
+            "search": _run_all(session, search, timings.progress),
+            "held_out": _run_all(session, held_out, timings.progress),
+        }
+    metric = find_metric(options.metric, class_outputs(clean, originals["search"][0]))
+    return Prepared(
+        original=original,
+        clean=clean,
+        target=target,
+        backend=backend,
+        metric=metric,
+        calibration=calibration,
+        search=search,
+        held_out=held_out,
+        originals=originals,
+        feeds=representative(search, [port.name for port in session.inputs]),
+        cache=Cache(options.cache_folder),
+        key=_cache_key(clean, calibration, metric, backend, target, options),
+        skipped=skipped,
+    )
+
+
+def open_calibration(original: Model, session: Session, options: CompileOptions) -> Calibration:
+    """The user's samples, or synthetic ones when there are none."""
+    if options.calib is not None:
+        return Calibration.open(options.calib, session.inputs, limit=options.samples, seed=options.seed)
+    return synthesize(session.inputs, original, options.samples or SYNTHETIC_SAMPLES, options.seed)
+
+
+def refuse_unsupported(model: Model, backend: Backend, target: Target) -> None:
+    """Raise UnsupportedOperator naming the first node that the runtime cannot run."""
+    support = backend.supports(model, target)
+    for name, reason in support.refused.items():
+        raise UnsupportedOperator(f"{model.name}: node '{name}' cannot run here: {reason}.")
+
+
+def clean_model(original: Model, target: Target) -> tuple[Model, tuple[Skip, ...]]:
+    """A fork, canonicalized and fused, with opset >= 13 and shapes annotated."""
+    clean = original.fork()
+    outcome = passes.clean(target).run(clean.ir, PassContext(target))
+    ensure_opset(clean.ir, QDQ_OPSET)
+    infer_shapes(clean.ir)
+    return clean, outcome.skipped
+
+
+def class_outputs(model: Model, example: Outputs) -> tuple[str, ...]:
+    """Outputs that are scores over classes, where agreement is of argmax.
+
+    Those are: rows that sum to one (probabilities), names that say so, or a 2-D result of a final Gemm.
+    """
+    return tuple(
+        value.name or ""
+        for value in model.graph.outputs
+        if value.name in example and _is_scores(value, example[value.name])
+    )
+
+
+def _is_scores(value: ir.Value, array: Array) -> bool:
+    if array.dtype.kind != "f" or array.ndim < 2 or array.shape[-1] < 2 or not array.size:
+        return False
+    if (array >= 0).all() and abs(array.sum(-1) - 1.0).max() < 1e-2:
+        return True
+    if any(word in (value.name or "").lower() for word in ("logit", "prob", "score", "class")):
+        return True
+    node = value.producer()
+    return array.ndim == 2 and node is not None and node.op_type in ("Gemm", "LogSoftmax")
+
+
+def _run_all(session: Session, samples: Calibration, progress: Progress) -> Spool:
+    spool = Spool()
+    for sample in samples:
+        outputs = session.run(sample)
+        if not outputs:
+            raise BadInput("The model has no outputs to compare.")
+        spool.append(outputs)
+        progress.advance()
+    return spool
+
+
+def _cache_key(
+    clean: Model,
+    calibration: Calibration,
+    metric: Metric,
+    backend: Backend,
+    target: Target,
+    options: CompileOptions,
+) -> tuple[str, ...]:
+    return (
+        __version__,
+        clean.digest(),
+        calibration.digest(),
+        metric.name,
+        backend.version(),
+        target.fingerprint,
+        str(options.seed),
+        options.precision,
+    )
+

@@ -1,0 +1,115 @@
+"""Measured cost of each choice at each site, from profiles of whole-model builds in each uniform format.
+
+Whole models, so that fusion is seen: a Relu that vanishes into an integer convolution costs nothing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from lwc.compiler.analysis.crossings import flows
+from lwc.compiler.core.backend import Backend
+from lwc.compiler.core.cache import Cache
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
+from lwc.compiler.core.target import Target
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.space import Crossing
+
+PROFILED_RUNS = 12
+PROBE_ELEMENTS = 1 << 20
+FLOAT = Float()
+
+
+def measured_costs(
+    bench: Workbench, options: Mapping[Site, Sequence[Choice]], ranges: Mapping[str, Range]
+) -> dict[tuple[Site, Choice], float]:
+    """Milliseconds of every (site, choice): one profile per kind of choice, all sites that offer it switched to it."""
+    kinds = sorted({choice.name for choices in options.values() for choice in choices})
+    costs: dict[tuple[Site, Choice], float] = {}
+    for kind in kinds:
+        chosen = {site: choice for site, choices in options.items() for choice in choices if choice.name == kind}
+        plan = Plan() if kind == Float.name else Plan(chosen, ranges)
+        times = _profile(bench, plan)
+        costs.update({(site, choice): times.get(site.name, 0.0) for site, choice in chosen.items()})
+    return costs
+
+
+def _profile(bench: Workbench, plan: Plan) -> dict[str, float]:
+    key = (*bench.key, plan.digest())
+    known = bench.cache.get("profile", key)
+    if known is None:
+        model = bench.apply(bench.model, plan)
+        known = bench.backend.profile(model, bench.target, [bench.feeds], PROFILED_RUNS)
+        bench.cache.put("profile", key, known)
+    return dict(known)
+
+
+def crossings(
+    model: Model, sites: Sequence[Site], elements: Mapping[str, float], per_element: tuple[float, float]
+) -> tuple[Crossing, ...]:
+    """What each value between sites pays when its format changes.
+
+    elements: values per run by value name;  per_element: milliseconds to quantize and to dequantize one value
+    """
+    quantize, dequantize = per_element
+    return tuple(
+        Crossing(
+            flow.value,
+            flow.producer,
+            flow.consumers,
+            flow.read_as_float,
+            quantize_ms=quantize * elements.get(flow.value, 0.0),
+            dequantize_ms=0.0 if _writes_float(flow.producer) else dequantize * elements.get(flow.value, 0.0),
+        )
+        for flow in flows(model.graph, sites)
+    )
+
+
+def _writes_float(producer: Site | None) -> bool:
+    """Integer matrix products can write float at no cost (MatMulIntegerToFloat, QGemm with float output)."""
+    return producer is not None and producer.op in ("MatMul", "Gemm")
+
+
+def crossing_rates(backend: Backend, target: Target, cache: Cache) -> tuple[float, float]:
+    """Milliseconds to quantize and to dequantize one value on this machine, measured once."""
+    key = (backend.name, backend.version(), target.fingerprint)
+    known = cache.get("crossing", key)
+    if known is None:
+        known = [_rate(backend, target, "QuantizeLinear"), _rate(backend, target, "DequantizeLinear")]
+        cache.put("crossing", key, known)
+    return known[0], known[1]
+
+
+def _rate(backend: Backend, target: Target, op: str) -> float:
+    dtype = np.float32 if op == "QuantizeLinear" else np.uint8
+    model = _probe(op, ir.DataType.from_numpy(np.dtype(dtype)))
+    times = backend.profile(model, target, [{"x": np.ones((1, PROBE_ELEMENTS), dtype)}], PROFILED_RUNS)
+    return sum(times.values()) / PROBE_ELEMENTS
+
+
+def _probe(op: str, dtype: ir.DataType) -> Model:
+    other = ir.DataType.UINT8 if op == "QuantizeLinear" else ir.DataType.FLOAT
+    shape = ir.Shape((1, PROBE_ELEMENTS))
+    x = ir.Value(name="x", type=ir.TensorType(dtype), shape=shape)
+    constants = [_constant("scale", np.float32(0.5)), _constant("zero", np.uint8(3))]
+    node = ir.Node("", op, [x, *constants], name="probe")
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", ir.TensorType(other), shape
+    graph = ir.Graph([x], node.outputs, nodes=[node], initializers=constants, opset_imports={"": 17}, name="probe")
+    return Model(ir.Model(graph, ir_version=8), "probe")
+
+
+def _constant(name: str, value: np.generic) -> ir.Value:
+    tensor = ir.tensor(np.asarray(value), name=name)
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+
+
+def weight_bytes(node: ir.Node, choice: Choice) -> int:
+    """Bytes of the node's constant weights under the choice: float as they are, the weight itself one byte each."""
+    tensors = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
+    if isinstance(choice, Float) or not tensors:
+        return sum(int(tensor.nbytes) for tensor in tensors)
+    return int(tensors[0].size) + sum(int(tensor.nbytes) for tensor in tensors[1:])

@@ -1,0 +1,184 @@
+"""Turn a workbench into a plan, stage by stage: statistics, ranges, costs, losses, search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.activations import collect
+from lwc.compiler.analysis.sites import choices_at, find_sites, macs
+from lwc.compiler.core.backend import Session
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Choice, Plan, Range, Site, StaticInt8
+from lwc.compiler.core.stats import TensorStats, load_stats, save_stats
+from lwc.compiler.data import Calibration
+from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.find import Finder, Found
+from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
+from lwc.compiler.search.sensitivity import measured_losses, samples_for
+from lwc.compiler.search.solve import Objective
+from lwc.compiler.search.space import Crossing, Option, Space
+from lwc.passes.precision import required_values
+
+RANGE_SAMPLES = 4  # on which the candidates for activation ranges are compared
+
+# Names of the choices that each --precision offers.
+PRECISIONS: Mapping[str, frozenset[str]] = {
+    "auto": frozenset({"float", "int8", "int8-dynamic"}),
+    "fp32": frozenset({"float"}),
+    "int8": frozenset({"float", "int8"}),
+    "int8-dynamic": frozenset({"float", "int8-dynamic"}),
+}
+
+
+@dataclass
+class Decider:
+    """The stages of a decision, in order; each reads what the one before left.
+
+    each: called after every measurement, for progress bars
+    """
+
+    bench: Workbench
+    calibration: Calibration
+    precision: str = "auto"
+    objective: Objective = "latency"
+    max_drop: float = 0.01
+    max_memory_bytes: int = 1_000_000_000
+    each: Callable[[], None] = lambda: None
+    offered: dict[Site, tuple[Choice, ...]] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    space: Space = field(default_factory=lambda: Space({}))
+    _values: dict[str, TensorStats] = field(default_factory=dict)
+    _costs: dict[tuple[Site, Choice], float] = field(default_factory=dict)
+
+    def find_sites(self) -> None:
+        """Sites of the cleaned model with the choices that target and precision allow; float first."""
+        allowed = PRECISIONS[self.precision]
+        for site in find_sites(self.bench.model, self.bench.target):
+            choices = choices_at(self.bench.model, site, self.bench.target)
+            kept = tuple(choice for choice in choices if choice.name in allowed)
+            if len(kept) > 1:
+                self.offered[site] = kept
+
+    def calibrate(self) -> None:
+        """Stream the samples once into statistics of every value static int8 needs; choose the ranges."""
+        static = self._static()
+        if not static:
+            return
+        self._values = self._statistics(required_values(self.bench.model.ir, tuple(static)))
+        self.ranges = self._best_ranges(static)
+
+    def measure_costs(self) -> None:
+        """Milliseconds of every site and choice, from profiles of whole models."""
+        self._costs = measured_costs(self.bench, self.offered, self.ranges)
+
+    def measurements(self) -> int:
+        """How many (site, choice) pairs besides float there are."""
+        return sum(len(choices) - 1 for choices in self.offered.values())
+
+    def measure_losses(self) -> None:
+        """Loss of every site and choice; with the costs that completes the space."""
+        total = sum(macs(node) for node in self.bench.model.graph)
+        count = samples_for(total, self.measurements(), len(self.bench.samples))
+        losses = measured_losses(self.bench, self.offered, self.ranges, count, self.each)
+        nodes = {node.name or "": node for node in self.bench.model.graph}
+        options = {
+            site: tuple(
+                Option(c, self._costs[site, c], weight_bytes(nodes[site.name], c), losses[site, c]) for c in choices
+            )
+            for site, choices in self.offered.items()
+        }
+        self.space = Space(options, self._crossings() if options else ())
+
+    def search(self, note: Callable[[str], None]) -> Found:
+        """The plan."""
+        return Finder(
+            self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, note
+        ).find()
+
+    def _static(self) -> dict[Site, Choice]:
+        return {site: c for site, choices in self.offered.items() for c in choices if isinstance(c, StaticInt8)}
+
+    def _statistics(self, names: frozenset[str]) -> dict[str, TensorStats]:
+        nodes = _nodes_that_touch(self.bench.model, names)
+        sites = {node: Site(node.name or "", node.op_type, "value") for node in nodes}
+        path = self.bench.cache.path("stats", (*self.bench.key, tuple(sorted(names))), ".npz")
+        if path is not None and path.exists():
+            stats = load_stats(path)
+        else:
+            stats = collect(
+                self.bench.model, tuple(sites.values()), self.calibration, self._open,
+                max_memory_bytes=self.max_memory_bytes,
+            )  # fmt: skip
+            if path is not None:
+                save_stats(path, stats)
+        by_value: dict[str, TensorStats] = {}
+        for node, site in sites.items():
+            for values, found in ((node.inputs, stats[site].inputs), (node.outputs, stats[site].outputs)):
+                by_value.update(
+                    {v.name: s for v, s in zip(values, found, strict=True) if v and v.name in names and s}
+                )
+        return by_value
+
+    def _best_ranges(self, static: Mapping[Site, Choice]) -> dict[str, Range]:
+        """Ranges by layer output error, or one method for all values, whichever the whole model likes best."""
+        key = (*self.bench.key, tuple(sorted(self._values)))
+        known = self.bench.cache.get("ranges", key)
+        if known is None:
+            candidates = candidate_ranges(self._values)
+            samples = [self.bench.samples[i] for i in range(min(RANGE_SAMPLES, len(self.bench.samples)))]
+            candidates["layer"] = choose_ranges(self.bench.model, self._values, samples, self._open, self.each)
+            noises = {name: self.bench.noise(Plan(static, r), RANGE_SAMPLES) for name, r in candidates.items()}
+            best = candidates[min(noises, key=noises.__getitem__)]
+            known = {name: [r.low, r.high] for name, r in best.items()}
+            self.bench.cache.put("ranges", key, known)
+        return {name: Range(low, high) for name, (low, high) in known.items()}
+
+    def _open(self, model: Model, outputs: Sequence[str]) -> Session:
+        return self.bench.backend.session(model, self.bench.target, outputs)
+
+    def _crossings(self) -> tuple[Crossing, ...]:
+        rates = crossing_rates(self.bench.backend, self.bench.target, self.bench.cache)
+        elements = {name: s.count / max(1, len(self.calibration)) for name, s in self._values.items()}
+        return crossings(self.bench.model, list(self.offered), elements, rates)
+
+    def _classes(self) -> dict[str, list[Site]]:
+        """Sites by what they are, the class that takes most time first."""
+        nodes = {node.name or "": node for node in self.bench.model.graph}
+        classes: dict[str, list[Site]] = {}
+        for site in self.space.options:
+            classes.setdefault(class_of(nodes[site.name]), []).append(site)
+        float_ms = {
+            name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()
+        }
+        return dict(sorted(classes.items(), key=lambda item: (-float_ms[item[0]], item[0])))
+
+
+def class_of(node: ir.Node) -> str:
+    """What kernels see of a node: depthwise, grouped, pointwise or spatial convolution, else the operator."""
+    if node.op_type != "Conv":
+        return node.op_type
+    group = node.attributes.get_int("group", 1)
+    weight = node.inputs[1]
+    shape = list(weight.shape) if weight is not None and weight.shape is not None else []
+    if group > 1:
+        return "depthwise Conv" if len(shape) > 1 and shape[1] == 1 else "grouped Conv"
+    return "pointwise Conv" if all(size == 1 for size in shape[2:]) else "spatial Conv"
+
+
+def _nodes_that_touch(model: Model, names: frozenset[str]) -> list[ir.Node]:
+    """Producers of the values; for graph inputs, a node that reads them."""
+    nodes: dict[ir.Node, None] = {}
+    for node in model.graph:
+        if any(value.name in names for value in node.outputs):
+            nodes.setdefault(node)
+    inputs = {value.name for value in model.graph.inputs} & names
+    for node in model.graph:
+        read = {value.name for value in node.inputs if value is not None} & inputs
+        if read:
+            nodes.setdefault(node)
+            inputs -= read
+    return list(nodes)

@@ -1,0 +1,160 @@
+"""Find the fastest plan that holds the budget: a frontier by integer programs, then flips measured on the clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.solve import Objective, solve
+from lwc.compiler.search.space import Space
+
+log = logging.getLogger(__name__)
+
+FRONTIER_STEPS = 12  # loss budgets tried, each half the one before
+BISECTIONS = 3
+CLEARLY_FASTER = 0.985  # a flip must win by more than the noise of the clock
+
+
+@dataclass(frozen=True)
+class Revert:
+    """A choice that was taken back, and why."""
+
+    site: Site
+    choice: Choice
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The plan and what was taken back on the way."""
+
+    plan: Plan
+    reverted: tuple[Revert, ...] = ()
+
+
+@dataclass
+class Finder:
+    """One search. Accuracy is judged on the search samples; the held-out ones stay unseen.
+
+    max_drop: the metric may fall by so much below the float model's
+    classes: sites grouped by what they are (depthwise Conv, MatMul, ...), flipped together on the clock
+    """
+
+    space: Space
+    ranges: Mapping[str, Range]
+    bench: Workbench
+    max_drop: float
+    classes: Mapping[str, Sequence[Site]]
+    objective: Objective = "latency"
+    each: Callable[[str], None] = lambda text: None
+    reverted: list[Revert] = field(default_factory=list)
+
+    def find(self) -> Found:
+        """The best plan; all in float when nothing else pays."""
+        plan = self._fastest_within_budget()
+        if self.objective != "size":
+            plan = self._flip_classes(plan)
+            plan = self._only_if_faster(plan)
+        return Found(plan, tuple(self.reverted))
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether the metric on the search samples stays within the budget."""
+        return self.bench.value(self._float()) - self.bench.value(plan) <= self.max_drop
+
+    def _float(self) -> Plan:
+        return Plan({}, {})
+
+    def _plan(self, loss_budget: float) -> Plan:
+        choices = solve(self.space, loss_budget, self.objective)
+        return self._tidy({site: choice for site, choice in choices.items() if not isinstance(choice, Float)})
+
+    def _tidy(self, choices: Mapping[Site, Choice]) -> Plan:
+        return Plan(dict(sorted(choices.items())), self.ranges if choices else {})
+
+    def _fastest_within_budget(self) -> Plan:
+        """Loosest loss budget whose plan holds end to end: halve until it does, then bisect back."""
+        plan = self._plan(float("inf"))
+        if not plan.choices or self.holds(plan):
+            return plan
+        failing = self.space.predicted_loss(self._full(plan))
+        budget = failing
+        for _ in range(FRONTIER_STEPS):
+            budget /= 2
+            plan = self._plan(budget)
+            self.each(f"loss budget {budget:.2g}: {len(plan.choices)} sites changed")
+            if not plan.choices or self.holds(plan):
+                break
+            failing = budget
+        else:
+            plan, budget = self._float(), 0.0
+        for _ in range(BISECTIONS):
+            middle = (budget * failing) ** 0.5 if budget else failing / 2
+            candidate = self._plan(middle)
+            if candidate.digest() != plan.digest() and self.holds(candidate):
+                plan, budget = candidate, middle
+            else:
+                failing = middle
+        return plan
+
+    def _full(self, plan: Plan) -> dict[Site, Choice]:
+        return {site: plan.choices.get(site, options[0].choice) for site, options in self.space.options.items()}
+
+    def _flip_classes(self, plan: Plan) -> Plan:
+        """Take a class of sites out of the plan, or in, where the clock says it is faster and the budget holds."""
+        for name, sites in self.classes.items():
+            for candidate, verb in self._flips(plan, sites):
+                if candidate.digest() == plan.digest():
+                    continue
+                self.each(f"{verb} {name}")
+                faster = self.bench.ratio(candidate, plan) < CLEARLY_FASTER
+                if faster and self.holds(candidate):
+                    self._note_reverts(plan, candidate, f"{name} is faster in float here")
+                    plan = candidate
+                    break
+        return plan
+
+    def _flips(self, plan: Plan, sites: Sequence[Site]) -> list[tuple[Plan, str]]:
+        chosen = [site for site in sites if site in plan.choices]
+        flips = []
+        if chosen:
+            rest = {site: choice for site, choice in plan.choices.items() if site not in chosen}
+            flips.append((self._tidy(rest), "without"))
+        absent = {
+            site: options[1].choice
+            for site, options in self.space.options.items()
+            if site in sites and site not in plan.choices and len(options) > 1
+        }
+        if absent:
+            flips.append((self._tidy({**plan.choices, **absent}), "with"))
+        return flips
+
+    def _only_if_faster(self, plan: Plan) -> Plan:
+        if plan.choices and self.bench.ratio(plan, self._float()) > CLEARLY_FASTER:
+            self._note_reverts(plan, self._float(), "the whole model is faster in float here")
+            return self._float()
+        return plan
+
+    def _note_reverts(self, before: Plan, after: Plan, reason: str) -> None:
+        self.reverted.extend(
+            Revert(site, choice, reason) for site, choice in before.choices.items() if site not in after.choices
+        )
+
+
+def revert_until(
+    plan: Plan, space: Space, holds: Callable[[Plan], bool], reason: str
+) -> tuple[Plan, list[Revert]]:
+    """Take back the worst sites, one, then two, four ... until the budget holds; ends at the float model."""
+    reverted: list[Revert] = []
+    step = 1
+    while plan.choices and not holds(plan):
+        worst = sorted(
+            plan.choices, key=lambda site: (-space.option(site, plan.choices[site]).loss, site), reverse=False
+        )[:step]
+        reverted.extend(Revert(site, plan.choices[site], reason) for site in worst)
+        rest = {site: choice for site, choice in plan.choices.items() if site not in worst}
+        plan = Plan(rest, plan.ranges if rest else {})
+        step *= 2
+    return plan, reverted
