@@ -1,0 +1,76 @@
+from collections.abc import Callable
+
+from lwc.compiler.core.plan import Float, Plan, Range, Site, StaticInt8
+from lwc.compiler.search.find import Finder, revert_until
+from lwc.compiler.search.space import Option, Space
+
+SITES = tuple(Site(f"n{i}", "Conv") for i in range(6))
+RANGES = {"x": Range(-1.0, 1.0)}
+LOSS = dict(zip(SITES, (0.001, 0.002, 0.004, 0.008, 0.3, 0.9), strict=True))
+SPACE = Space({s: (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 0.5, 1, LOSS[s])) for s in SITES})
+
+
+class ToyBench:
+    """Accuracy falls by the sum of the losses; time is what `ms` says of the integer sites."""
+
+    def __init__(self, ms: Callable[[frozenset[Site]], float]) -> None:
+        self.ms = ms
+
+    def value(self, plan: Plan) -> float:
+        return 1.0 - sum(LOSS[site] for site in plan.choices)
+
+    def ratio(self, plan: Plan, reference: Plan) -> float:
+        return self.ms(frozenset(plan.choices)) / self.ms(frozenset(reference.choices))
+
+
+def finder(ms: Callable[[frozenset[Site]], float], max_drop: float, classes: dict[str, list[Site]]) -> Finder:
+    return Finder(SPACE, RANGES, ToyBench(ms), max_drop, classes)  # type: ignore[arg-type]
+
+
+def half_each(integer: frozenset[Site]) -> float:
+    return len(SITES) - 0.5 * len(integer)
+
+
+def test_keeps_every_site_that_fits_the_budget() -> None:
+    found = finder(half_each, 0.02, {}).find()
+    assert set(found.plan.choices) == set(SITES[:4])
+
+
+def test_everything_is_integer_when_the_budget_is_wide() -> None:
+    assert set(finder(half_each, 2.0, {}).find().plan.choices) == set(SITES)
+
+
+def test_ends_in_float_when_the_clock_says_integer_is_slower() -> None:
+    found = finder(lambda integer: 6.0 + len(integer), 2.0, {}).find()
+    assert not found.plan.choices
+    assert found.plan.digest() == Plan().digest()
+    assert {revert.site for revert in found.reverted} == set(SITES)
+
+
+def test_takes_out_a_class_that_is_slower_than_its_costs_promised() -> None:
+    def ms(integer: frozenset[Site]) -> float:
+        return 6.0 - 0.5 * len(integer) + 2.0 * (SITES[0] in integer)
+
+    found = finder(ms, 2.0, {"first": [SITES[0]], "rest": list(SITES[1:])}).find()
+    assert set(found.plan.choices) == set(SITES[1:])
+    assert [revert.site for revert in found.reverted] == [SITES[0]]
+
+
+def test_keeps_float_when_no_loss_is_allowed() -> None:
+    assert not finder(half_each, 0.0, {}).find().plan.choices
+
+
+def test_reverting_takes_the_worst_sites_first_and_names_them() -> None:
+    plan = Plan(dict.fromkeys(SITES, StaticInt8()), RANGES)
+    bench = ToyBench(half_each)
+    kept, reverted = revert_until(plan, SPACE, lambda p: 1.0 - bench.value(p) <= 0.02, "too lossy")
+    assert [revert.site for revert in reverted][:2] == [SITES[5], SITES[4]]
+    assert 1.0 - bench.value(kept) <= 0.02
+    assert {*kept.choices, *(revert.site for revert in reverted)} == set(SITES)
+
+
+def test_reverting_ends_at_the_float_model() -> None:
+    plan = Plan(dict.fromkeys(SITES, StaticInt8()), RANGES)
+    kept, reverted = revert_until(plan, SPACE, lambda p: not p.choices, "too lossy")
+    assert kept == Plan()
+    assert len(reverted) == len(SITES)
