@@ -35,8 +35,8 @@ typing-links:
 types: $(STAMP) typing-links
 	$(BIN)/mypy -p lwc
 
-layers: $(STAMP)
-	$(BIN)/lint-imports
+layers: $(STAMP) typing-links
+	cd build/typing && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
 
 check: lint types layers test
 
