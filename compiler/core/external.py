@@ -1,0 +1,116 @@
+"""External data: where a tensor's bytes lie on disk, checked before they are mapped.
+
+A location is a path relative to the model's folder that stays inside it, symbolic links followed
+(https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from lwc.compiler.core.errors import BadExternalData
+
+
+@dataclass
+class DataFolder:
+    """The folder that a model's external data must lie in; maps each file once."""
+
+    path: Path
+    maps: dict[Path, memoryview] = field(default_factory=dict)
+
+    def find(self, tensor: onnx.TensorProto) -> memoryview:
+        """The bytes of an external tensor, not read yet. Raises BadExternalData."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file = self._resolve(tensor.name, entries.get("location", ""))
+        offset = _number(tensor.name, "offset", entries.get("offset", "0"))
+        wanted = stored_bytes(tensor)
+        length = _number(tensor.name, "length", entries.get("length", str(wanted)))
+        if length != wanted:
+            raise BadExternalData(
+                f"Tensor '{tensor.name}' needs {wanted} bytes for its shape {list(tensor.dims)}; "
+                f"its external data has {length}."
+            )
+        data = self._map(file)
+        if offset + wanted > len(data):
+            raise BadExternalData(
+                f"Tensor '{tensor.name}' needs bytes {offset} to {offset + wanted} of '{file.name}', "
+                f"which has {len(data)}."
+            )
+        return data[offset : offset + wanted]
+
+    def _resolve(self, name: str, location: str) -> Path:
+        if not location or "\0" in location:
+            raise BadExternalData(f"Tensor '{name}' has external data without a location.")
+        if PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive or location.startswith("\\"):
+            raise BadExternalData(f"Tensor '{name}' has external data at an absolute path, '{location}'.")
+        if ".." in PureWindowsPath(location).parts:
+            raise BadExternalData(f"Tensor '{name}' has external data outside of the model's folder, '{location}'.")
+        real = Path(os.path.realpath(self.path / location))
+        if not real.is_relative_to(os.path.realpath(self.path)):
+            raise BadExternalData(
+                f"Tensor '{name}' has external data at '{location}', a symbolic link out of the model's folder."
+            )
+        if not real.is_file():
+            raise BadExternalData(
+                f"Tensor '{name}' has its data in '{location}', which is not beside the model.",
+                "Copy it there.",
+            )
+        return real
+
+    def _map(self, file: Path) -> memoryview:
+        if file not in self.maps:
+            try:
+                self.maps[file] = map_file(file)
+            except OSError as error:
+                raise BadExternalData(f"'{file}' cannot be read ({error.strerror}).") from error
+        return self.maps[file]
+
+
+def map_file(path: Path) -> memoryview:
+    """The file's bytes, read by the system when they are touched; outlives a later replacement of the file."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int:
+    """How many bytes raw or external data of this dtype and shape take."""
+    size = 1
+    for dimension in tensor.dims:
+        size *= dimension
+    return -(-size * ir.DataType(tensor.data_type).bitwidth // 8)
+
+
+def view(data: memoryview, tensor: onnx.TensorProto) -> ir.TensorProtocol:
+    """A tensor over these bytes; nothing is copied."""
+    dtype = ir.DataType(tensor.data_type)
+    shape = ir.Shape(tensor.dims)
+    props = {entry.key: entry.value for entry in tensor.metadata_props} or None
+    if dtype.bitwidth < 8:
+        packed = np.frombuffer(data, np.uint8)
+        return ir.PackedTensor(
+            packed, dtype, shape=shape, name=tensor.name, doc_string=tensor.doc_string or None, metadata_props=props
+        )
+    array = np.frombuffer(data, dtype.numpy()) if len(data) else np.empty(0, dtype.numpy())
+    return ir.Tensor(
+        array.reshape(tuple(tensor.dims)),
+        dtype,
+        shape=shape,
+        name=tensor.name,
+        doc_string=tensor.doc_string or None,
+        metadata_props=props,
+    )
+
+
+def _number(name: str, key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadExternalData(f"Tensor '{name}' has external data with the {key} '{text}'.")
+    return int(text)

@@ -1,0 +1,216 @@
+"""Read and write ONNX files: weights are mapped, not read; a file is written aside and renamed into place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError, EncodeError
+
+from lwc.compiler.core.check import check_proto
+from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
+from lwc.compiler.core.external import DataFolder, map_file, view
+from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
+
+MAPPED_BYTES = 1 << 16  # raw weights from this size on stay in the file
+PROTOBUF_BYTES = 2**31 - 1  # the largest message that protobuf parses
+INLINE_BYTES = PROTOBUF_BYTES - (1 << 24)
+EXTERNAL_BYTES = 1 << 10  # smaller tensors stay in the model file: shapes and scalars are needed to load it
+ALIGNMENT = 4096  # runtimes map large tensors by page
+DATA_FILES = "lwc.data_files"  # where ir.Model.meta keeps the paths of external data
+
+
+def read_model(path: Path) -> ir.Model:
+    """Read and check an ONNX file; weights of 64 KB and more stay on disk until used.
+
+    Raises NotAModel, InvalidGraph, BadExternalData, UnsupportedOpset, BadInput.
+    """
+    data = _map(path)
+    try:
+        stripped = strip_weights(data, MAPPED_BYTES)
+        proto = _parse(path, stripped)
+        weights = {k: data[span.start : span.end] for k, span in stripped.weights.items()}
+        folder = DataFolder(path.absolute().parent)
+        check_proto(proto, path.name, weights, folder)
+        model = ir.from_proto(proto)
+        for k, raw in weights.items():
+            tensor = proto.graph.initializer[k]
+            model.graph.initializers[tensor.name].const_value = view(raw, tensor)
+        _map_external(model, folder)
+    except LwcError:
+        raise
+    except (MalformedWire, DecodeError) as error:
+        raise NotAModel(f"'{path}' is not an ONNX model, or a truncated one ({error}).") from error
+    except Exception as error:  # protobuf and onnx_ir each raise their own for fields that make no sense
+        raise NotAModel(f"'{path}' is no valid ONNX model ({type(error).__name__}: {error}).") from error
+    model.meta[DATA_FILES] = frozenset(folder.maps)
+    return model
+
+
+def data_files(model: ir.Model) -> frozenset[Path]:
+    """The files of external data that the model was read from."""
+    return frozenset(model.meta.get(DATA_FILES, ()))
+
+
+def write_model(model: ir.Model, path: Path, *, external_data: bool) -> None:
+    """Write to `path`; weights beside it, in `<path>.data`, when asked or when the file would pass 2 GB.
+
+    The new files are written aside, and renaming the model file is the last step. While the model that is replaced
+    has its weights in `<path>.data`, the new ones go to `<path>.1.data` (or back), so that at every moment the model
+    file belongs to its data; the old data are removed at the end.
+    Raises UsageError when the folder cannot be written to, BadInput when the graph alone passes 2 GB.
+    """
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a folder.", "Give a file's name.")
+    try:
+        if external_data or _weight_bytes(model) > INLINE_BYTES:
+            _write_external(model, path)
+        else:
+            _write_aside(path, _serialized(model, path))
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be written ({error.strerror or error}).") from error
+
+
+def _map(path: Path) -> memoryview:
+    if path.is_dir():
+        raise NotAModel(f"'{path}' is a folder, not an ONNX file.")
+    if not path.exists():
+        raise BadInput(f"'{path}' does not exist.")
+    try:
+        data = map_file(path)
+    except OSError as error:
+        raise BadInput(f"'{path}' cannot be read ({error.strerror}).") from error
+    if not len(data):
+        raise NotAModel(f"'{path}' is empty.")
+    return data
+
+
+def _parse(path: Path, stripped: Stripped) -> onnx.ModelProto:
+    if len(stripped.skeleton) > PROTOBUF_BYTES:
+        raise NotAModel(f"'{path}' holds over 2 GB besides its weights, which protobuf cannot parse.")
+    proto = onnx.ModelProto.FromString(stripped.skeleton)
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise NotAModel(f"'{path}' is not an ONNX model: it holds no graph.")
+    return proto
+
+
+def _map_external(model: ir.Model, folder: DataFolder) -> None:
+    """Put views of mapped files in place of references to files, everywhere."""
+    for value in _initialized(model):
+        value.const_value = _mapped(value.const_value, folder)
+    for root in (model.graph, *model.functions.values()):
+        for node in root.all_nodes():
+            for name, attribute in node.attributes.items():
+                if attribute.is_ref():
+                    continue
+                if attribute.type == ir.AttributeType.TENSOR:
+                    node.attributes[name] = ir.AttrTensor(name, _mapped(attribute.as_tensor(), folder))
+                elif attribute.type == ir.AttributeType.TENSORS:
+                    tensors = [_mapped(tensor, folder) for tensor in attribute.as_tensors()]
+                    node.attributes[name] = ir.AttrTensors(name, tensors)
+
+
+def _mapped(tensor: ir.TensorProtocol | None, folder: DataFolder) -> ir.TensorProtocol | None:
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor
+    proto = ir.to_proto(tensor)
+    return view(folder.find(proto), proto)
+
+
+def _initialized(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from (value for value in graph.initializers.values() if value.const_value is not None)
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in _initialized(model) if value.const_value is not None)
+
+
+def _serialized(model: ir.Model, path: Path) -> bytes:
+    try:
+        return ir.to_proto(model).SerializeToString(deterministic=True)
+    except (ValueError, EncodeError) as error:
+        raise BadInput(f"'{path}' cannot be written as one protobuf ({error}).", "Save with external data.") from error
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    with _aside(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when the block ends well and vanishes when it does not."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with aside.open("wb") as file:
+            yield file
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _write_external(model: ir.Model, path: Path) -> None:
+    names = [f"{path.name}.data", f"{path.name}.1.data"]
+    old = _locations(path)
+    new = names[0] if names[0] not in old else names[1]
+    replaced: dict[ir.Value, ir.TensorProtocol] = {}
+    with _aside(path.with_name(new)) as data:
+        for value in _initialized(model):
+            tensor = value.const_value
+            if tensor is not None and tensor.nbytes >= EXTERNAL_BYTES and tensor.dtype != ir.DataType.STRING:
+                replaced[value] = _append(tensor, value.name or "", data, new)
+        with _constants(replaced):
+            content = _serialized(model, path)
+    _write_aside(path, content)
+    for name in names:
+        if name in old and name != new:
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _append(tensor: ir.TensorProtocol, name: str, data: BinaryIO, location: str) -> ir.ExternalTensor:
+    data.write(b"\0" * (-data.tell() % ALIGNMENT))
+    offset = data.tell()
+    data.write(tensor.tobytes())
+    return ir.ExternalTensor(
+        location,
+        offset,
+        data.tell() - offset,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape),
+        name=name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )
+
+
+@contextmanager
+def _constants(replaced: Mapping[ir.Value, ir.TensorProtocol]) -> Iterator[None]:
+    """Other tensors in these values while the block runs."""
+    kept = {value: value.const_value for value in replaced}
+    try:
+        for value, tensor in replaced.items():
+            value.const_value = tensor
+        yield
+    finally:
+        for value, original in kept.items():
+            value.const_value = original
+
+
+def _locations(path: Path) -> set[str]:
+    """The external data that the main graph of the model at `path` names; empty when it is no model."""
+    try:
+        proto = onnx.ModelProto.FromString(strip_weights(_map(path), MAPPED_BYTES).skeleton)
+    except (BadInput, MalformedWire, DecodeError):
+        return set()
+    return {
+        entry.value
+        for tensor in proto.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
