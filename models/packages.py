@@ -115,14 +115,13 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_digest(path: Path, expected: str) -> None:
-    """Raise BadInput unless the file has the sha256 it should have."""
+def check_digest(path: Path, expected: str, hint: str = "") -> None:
+    """Raise BadInput, with the hint, unless the file is there and has the sha256 it should have."""
+    if not path.is_file():
+        raise BadInput(f"{path} is missing.", hint)
     found = file_digest(path)
     if found != expected:
-        raise BadInput(
-            f"{path.name} is not the pinned file: its sha256 is {found}, not {expected}.",
-            f"Remove {path.parent} and try again.",
-        )
+        raise BadInput(f"{path.name} is not the pinned file: its sha256 is {found}, not {expected}.", hint)
 
 
 def unpack(archive: Path, folder: Path) -> None:

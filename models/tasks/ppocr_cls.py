@@ -21,7 +21,7 @@ _HEIGHT = 48
 _WIDTH = 192
 _CALIBRATION_COUNT = 128
 _SIZES = (14, 28)
-_WEAR = Wear(blur=1.5, noise=20.0, jpeg=20)
+_WEAR = Wear(blur=1.4, noise=18.0, jpeg=22)
 
 
 def samples(
