@@ -125,7 +125,7 @@ class Page:
         box = mask.getbbox()
         if box is None or left + inset[2] - inset[0] >= mask.width or top + inset[3] - inset[1] >= mask.height:
             return None
-        self._image.paste(self._ink.text, mask=mask)
+        self._image.paste(self._ink.text, box, mask.crop(box))
         return box
 
     def picture(self) -> Picture:
