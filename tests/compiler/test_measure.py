@@ -1,5 +1,7 @@
 import functools
+import importlib
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,8 @@ class Sleeper:
     inputs = ()
     outputs = ()
 
-    def __init__(self, ms: float, megabytes: int = 0) -> None:
+    def __init__(self, ms: float) -> None:
         self.ms = ms
-        self.ballast = np.ones(megabytes * 125_000)
 
     def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
         time.sleep(self.ms / 1e3)
@@ -31,16 +32,28 @@ def test_latency_keeps_the_order_of_sessions_and_counts_runs() -> None:
     assert fast.n > slow.n >= 2
 
 
-def test_peak_memory_sees_what_a_session_holds() -> None:
-    small = peak_memory(functools.partial(_sleeper, 1), {})
-    large = peak_memory(functools.partial(_sleeper, 300), {})
+def test_peak_memory_sees_what_a_session_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ballast.py").write_text(BALLAST)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ballast = importlib.import_module("ballast")
+    small = peak_memory(functools.partial(ballast.Session, 1), {})
+    large = peak_memory(functools.partial(ballast.Session, 300), {})
     assert small is not None
     assert large is not None
     assert 250 < large - small < 400
 
 
-def _sleeper(megabytes: int) -> Sleeper:
-    return Sleeper(0.1, megabytes)
+BALLAST = """
+import numpy as np
+
+class Session:
+    def __init__(self, megabytes):
+        self.held = np.ones(megabytes * 125_000)
+
+    def run(self, feeds):
+        return {}
+"""
 
 
 def mean_metric() -> Metric:
