@@ -168,7 +168,7 @@ def _write_all(members: Iterator[tuple[str, IO[bytes]]], folder: Path) -> None:
 
 def _safe_relative(name: str) -> PurePosixPath:
     relative = PurePosixPath(name.replace("\\", "/"))
-    if relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
         raise BadInput(f"The archive names a file outside its own folder: {name!r}.")
     return relative
 
