@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from lwc.compiler.analysis.units import Unit, is_constant, unit_of
 from lwc.compiler.core.plan import Site
 
+# They move values in whatever format these come.
 TRANSPARENT = frozenset(
-    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Expand", "Identity"}
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Identity", "MaxPool"}
 )
-ABSORBED = frozenset({"Relu", "Clip"})
 
 
 @dataclass(frozen=True)
@@ -30,49 +31,49 @@ class Flow:
 
 
 def flows(graph: ir.Graph, sites: Sequence[Site]) -> tuple[Flow, ...]:
-    """One Flow per value that a site of the main graph makes or reads, constants left out."""
-    by_name = {site.name: site for site in sites}
-    roots: dict[ir.Value, None] = {}
-    for node in graph:
-        if node.name in by_name:
-            for value in (*node.inputs, *node.outputs):
-                if value is not None and not _is_constant(value):
-                    roots.setdefault(_root(value, by_name))
+    """One Flow per value that a site of the main graph makes or reads as an integer, constants left out."""
+    units = _units(graph, sites)
+    made_by = {unit.output: site for site, unit in units.items()}
+    read_by: dict[tuple[ir.Node, ir.Value], Site] = {
+        (unit.node, value): site for site, unit in units.items() for value in unit.operands()
+    }
+    inner = {node for unit in units.values() for node in unit.tail}
+    roots = dict.fromkeys(_root(value) for unit in units.values() for value in (*unit.operands(), unit.output))
     found = []
     for root in roots:
-        readers, as_float = _readers(root, by_name)
-        producer = _producing_site(root, by_name)
-        found.append(Flow(root.name or "", producer, tuple(readers), as_float))
+        readers, as_float = _readers(root, read_by, inner)
+        found.append(Flow(root.name or "", made_by.get(root), readers, as_float))
     return tuple(found)
 
 
-def _is_constant(value: ir.Value) -> bool:
-    return value.const_value is not None
+def _units(graph: ir.Graph, sites: Sequence[Site]) -> dict[Site, Unit]:
+    nodes = {node.name: node for node in graph}
+    units = {site: unit_of(nodes[site.name]) for site in sites if site.name in nodes}
+    return {site: unit for site, unit in units.items() if isinstance(unit, Unit)}
 
 
-def _root(value: ir.Value, by_name: dict[str, Site]) -> ir.Value:
-    """The value as it was made, before operators that only move it (and before a Relu that a site absorbs)."""
-    while (node := value.producer()) is not None and node.name not in by_name and node.inputs:
-        moves = node.op_type in TRANSPARENT and node.domain == ""
-        absorbed = node.op_type in ABSORBED and node.inputs[0] is not None and _made_by_site(node.inputs[0], by_name)
+def _root(value: ir.Value) -> ir.Value:
+    """The value as it was made, before operators that only move it."""
+    while (node := value.producer()) is not None and _moves(node):
         first = node.inputs[0]
-        if not (moves or absorbed) or first is None or _is_constant(first):
-            break
+        assert first is not None
         value = first
     return value
 
 
-def _made_by_site(value: ir.Value, by_name: dict[str, Site]) -> bool:
-    node = value.producer()
-    return node is not None and node.name in by_name and len(value.uses()) == 1
+def _moves(node: ir.Node) -> bool:
+    return (
+        node.op_type in TRANSPARENT
+        and node.domain == ""
+        and bool(node.inputs)
+        and node.inputs[0] is not None
+        and not is_constant(node.inputs[0])
+    )
 
 
-def _producing_site(value: ir.Value, by_name: dict[str, Site]) -> Site | None:
-    node = value.producer()
-    return by_name.get(node.name or "") if node is not None else None
-
-
-def _readers(root: ir.Value, by_name: dict[str, Site]) -> tuple[Iterable[Site], bool]:
+def _readers(
+    root: ir.Value, read_by: Mapping[tuple[ir.Node, ir.Value], Site], inner: set[ir.Node]
+) -> tuple[tuple[Site, ...], bool]:
     readers: dict[Site, None] = {}
     as_float = False
     pending = [root]
@@ -80,17 +81,10 @@ def _readers(root: ir.Value, by_name: dict[str, Site]) -> tuple[Iterable[Site], 
         value = pending.pop()
         as_float |= value.is_graph_output()
         for node, index in value.uses():
-            if node.name in by_name and node.graph is root.graph:
-                readers.setdefault(by_name[node.name])
-            elif index == 0 and node.domain == "" and _moves_on(node, value, root, by_name):
-                pending.extend(node.outputs)
-            else:
+            if (node, value) in read_by:
+                readers.setdefault(read_by[node, value])
+            elif index == 0 and _moves(node) and node.graph is root.graph:
+                pending.extend(node.outputs[:1] if node.op_type == "MaxPool" else node.outputs)
+            elif node not in inner:
                 as_float = True
-    return readers, as_float
-
-
-def _moves_on(node: ir.Node, value: ir.Value, root: ir.Value, by_name: dict[str, Site]) -> bool:
-    if node.op_type in TRANSPARENT:
-        return True
-    return node.op_type in ABSORBED and value is root and _made_by_site(root, by_name)
-
+    return tuple(readers), as_float
