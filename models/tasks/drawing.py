@@ -132,9 +132,7 @@ class Page:
         return np.asarray(self._image)
 
 
-def random_line(
-    rng: np.random.Generator, text: str, language: str, sizes: tuple[int, int], limits: Wear
-) -> Picture:
+def random_line(rng: np.random.Generator, text: str, language: str, sizes: tuple[int, int], limits: Wear) -> Picture:
     """One line in a random font, size, colour and margin, spoiled."""
     face = random_font(rng, language, sizes)
     return wear(draw_line(text, face, random_ink(rng), int(rng.integers(2, 8))), rng, limits)

@@ -98,7 +98,9 @@ def test_fetches_at_the_same_moment_agree(shelf: Path) -> None:
     assert left_in_cache() == ["lwc-sample-1.2.3"]
 
 
-@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", "..\\outside.txt", "c:/x", "."])
+@pytest.mark.parametrize(
+    "name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", "..\\outside.txt", "c:/x", "."]
+)
 def test_unpack_refuses_a_zip_member_outside_the_folder(tmp_path: Path, name: str) -> None:
     archive = tmp_path / "bad.whl"
     with zipfile.ZipFile(archive, "w") as zipped:
