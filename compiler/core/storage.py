@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from lwc.compiler.core.check import check_proto
 from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
 from lwc.compiler.core.external import DataFolder, map_file, view
+from lwc.compiler.core.skeleton import initialized, standing_in
 from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
 
 MAPPED_BYTES = 1 << 16  # raw weights from this size on stay in the file
@@ -68,7 +69,7 @@ def write_model(model: ir.Model, path: Path, *, external_data: bool) -> None:
     if path.is_dir():
         raise UsageError(f"'{path}' is a folder.", "Give a file's name.")
     try:
-        if external_data or _weight_bytes(model) > INLINE_BYTES:
+        if external_data or sum(tensor.nbytes for _, tensor in initialized(model)) > INLINE_BYTES:
             _write_external(model, path)
         else:
             _write_aside(path, _serialized(model, path))
@@ -101,8 +102,8 @@ def _parse(path: Path, stripped: Stripped) -> onnx.ModelProto:
 
 def _map_external(model: ir.Model, folder: DataFolder) -> None:
     """Put views of mapped files in place of references to files, everywhere."""
-    for value in _initialized(model):
-        value.const_value = _mapped(value.const_value, folder)
+    for value, tensor in initialized(model):
+        value.const_value = _mapped(tensor, folder)
     for root in (model.graph, *model.functions.values()):
         for node in root.all_nodes():
             for name, attribute in node.attributes.items():
@@ -115,20 +116,11 @@ def _map_external(model: ir.Model, folder: DataFolder) -> None:
                     node.attributes[name] = ir.AttrTensors(name, tensors)
 
 
-def _mapped(tensor: ir.TensorProtocol | None, folder: DataFolder) -> ir.TensorProtocol | None:
+def _mapped(tensor: ir.TensorProtocol, folder: DataFolder) -> ir.TensorProtocol:
     if not isinstance(tensor, ir.ExternalTensor):
         return tensor
     proto = ir.to_proto(tensor)
     return view(folder.find(proto), proto)
-
-
-def _initialized(model: ir.Model) -> Iterator[ir.Value]:
-    for graph in model.graphs():
-        yield from (value for value in graph.initializers.values() if value.const_value is not None)
-
-
-def _weight_bytes(model: ir.Model) -> int:
-    return sum(value.const_value.nbytes for value in _initialized(model) if value.const_value is not None)
 
 
 def _serialized(model: ir.Model, path: Path) -> bytes:
@@ -161,11 +153,10 @@ def _write_external(model: ir.Model, path: Path) -> None:
     new = names[0] if names[0] not in old else names[1]
     replaced: dict[ir.Value, ir.TensorProtocol] = {}
     with _aside(path.with_name(new)) as data:
-        for value in _initialized(model):
-            tensor = value.const_value
-            if tensor is not None and tensor.nbytes >= EXTERNAL_BYTES and tensor.dtype != ir.DataType.STRING:
+        for value, tensor in initialized(model):
+            if tensor.nbytes >= EXTERNAL_BYTES and tensor.dtype != ir.DataType.STRING:
                 replaced[value] = _append(tensor, value.name or "", data, new)
-        with _constants(replaced):
+        with standing_in(replaced):
             content = _serialized(model, path)
     _write_aside(path, content)
     for name in names:
@@ -187,19 +178,6 @@ def _append(tensor: ir.TensorProtocol, name: str, data: BinaryIO, location: str)
         doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props),
     )
-
-
-@contextmanager
-def _constants(replaced: Mapping[ir.Value, ir.TensorProtocol]) -> Iterator[None]:
-    """Other tensors in these values while the block runs."""
-    kept = {value: value.const_value for value in replaced}
-    try:
-        for value, tensor in replaced.items():
-            value.const_value = tensor
-        yield
-    finally:
-        for value, original in kept.items():
-            value.const_value = original
 
 
 def _locations(path: Path) -> set[str]:
