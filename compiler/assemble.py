@@ -88,9 +88,7 @@ def write_artifact(folder: Path, prepared: Prepared, proof: Proof, report: Compi
     seal(folder, prepared.backend.name, prepared.target, session.inputs, session.outputs)
 
 
-def site_reports(
-    model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]
-) -> tuple[SiteReport, ...]:
+def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]) -> tuple[SiteReport, ...]:
     """One line per site, in the graph's order, with the choice and why."""
     taken_back = {revert.site: revert.reason for revert in reverted}
     sites = dict.fromkeys((*space.options, *plan.choices))

@@ -11,12 +11,13 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import PassContext, Pipeline, Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Progress, Silent
+from lwc.compiler.core.target import Target
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, prepare
 from lwc.compiler.prove import LEAST_SPEEDUP_OF_CLEAN, LEAST_SPEEDUP_OF_PLAN, Candidate, Judge, Proof, prove
 from lwc.compiler.search.decide import Decider
 from lwc.compiler.search.evaluate import Workbench
-from lwc.compiler.search.find import Found, Revert, revert_until
+from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.space import Space
 from lwc.passes.precision import PRECISION_PASSES
 
@@ -95,7 +96,6 @@ def search_space(prepared: Prepared, bench: Workbench, options: CompileOptions, 
 
 def workbench(prepared: Prepared) -> Workbench:
     """Where candidate plans of the cleaned model are built and measured."""
-    context = PassContext(prepared.target)
     return Workbench(
         prepared.clean,
         prepared.backend,
@@ -104,18 +104,18 @@ def workbench(prepared: Prepared) -> Workbench:
         prepared.search,
         prepared.originals["search"].__getitem__,
         prepared.feeds,
-        lambda model, plan: apply_plan(model, plan, context)[0],
+        lambda model, plan: apply_plan(model, plan, prepared.target)[0],
         prepared.cache,
         prepared.key,
     )
 
 
-def apply_plan(model: Model, plan: Plan, context: PassContext) -> tuple[Model, tuple[Skip, ...]]:
+def apply_plan(model: Model, plan: Plan, target: Target) -> tuple[Model, tuple[Skip, ...]]:
     """A fork with the plan applied, and the sites that could not be."""
     if not plan.choices:
         return model, ()
     fork = model.fork()
-    outcome = Pipeline(PRECISION_PASSES).run(fork.ir, PassContext(context.target, plan, seed=context.seed))
+    outcome = Pipeline(PRECISION_PASSES).run(fork.ir, PassContext(target, plan))
     return fork, outcome.skipped
 
 
@@ -140,7 +140,7 @@ def candidates_of(
     prepared: Prepared, decision: Decision, *, only_plan: bool
 ) -> tuple[list[Candidate], tuple[Skip, ...]]:
     """From the boldest to the safest; a plan that the user gave stands alone."""
-    planned, skipped = apply_plan(prepared.clean, decision.plan, PassContext(prepared.target))
+    planned, skipped = apply_plan(prepared.clean, decision.plan, prepared.target)
     if only_plan:
         return [Candidate("plan", planned, decision.plan, 0.0)], (*prepared.skipped, *skipped)
     candidates = [

@@ -24,9 +24,7 @@ BOOTSTRAP = 1000
 STREAMING_BOOTSTRAP = 200  # a streaming metric is recomputed for each resample
 
 
-def latency(
-    sessions: Sequence[Session], feeds: Feeds, *, seconds: float = 2.0, min_blocks: int = 4
-) -> list[Latency]:
+def latency(sessions: Sequence[Session], feeds: Feeds, *, seconds: float = 2.0, min_blocks: int = 4) -> list[Latency]:
     """Run the sessions in alternating blocks, so that drift of the machine hits all alike.
 
     seconds: time to spend on each session;  returns medians in the order of `sessions`
@@ -115,9 +113,7 @@ def accuracy(metric: Metric, original: Scores, compiled: Scores, max_drop: float
     )
 
 
-def _interval(
-    metric: Metric, original: Scores, compiled: Scores, rng: np.random.Generator
-) -> tuple[float, float]:
+def _interval(metric: Metric, original: Scores, compiled: Scores, rng: np.random.Generator) -> tuple[float, float]:
     if original.per_sample is not None and compiled.per_sample is not None:
         drops = original.per_sample - compiled.per_sample
         picks = rng.integers(0, len(drops), (BOOTSTRAP, len(drops)))

@@ -108,9 +108,7 @@ def cosine(outputs: Outputs, sample: Sample, original: Outputs) -> float:
 
 def mse(outputs: Outputs, sample: Sample, original: Outputs) -> float:
     """Minus the mean squared difference to the original's outputs, mean over outputs."""
-    return -float(
-        np.mean([np.mean(np.square(_float(original[name]) - _float(outputs[name]))) for name in original])
-    )
+    return -float(np.mean([np.mean(np.square(_float(original[name]) - _float(outputs[name]))) for name in original]))
 
 
 @dataclass(frozen=True)

@@ -185,4 +185,3 @@ def _cache_key(
         str(options.seed),
         options.precision,
     )
-

@@ -1,0 +1,46 @@
+"""All passes, in explicit tuples. A new pass is one file, its test, and one line here."""
+
+from __future__ import annotations
+
+from lwc.compiler.core.pass_ import Pass, Pipeline
+from lwc.compiler.core.target import Target
+from lwc.passes.canonicalize.fold_constants import FoldConstants
+from lwc.passes.canonicalize.fold_shapes import FoldShapes
+from lwc.passes.canonicalize.infer_shapes import InferShapes
+from lwc.passes.canonicalize.inline_branches import InlineBranches
+from lwc.passes.canonicalize.inline_functions import InlineFunctions
+from lwc.passes.canonicalize.lift_constants import LiftConstants
+from lwc.passes.canonicalize.merge_casts import MergeCasts
+from lwc.passes.canonicalize.merge_duplicates import MergeDuplicates
+from lwc.passes.canonicalize.merge_transposes import MergeTransposes
+from lwc.passes.canonicalize.merge_views import MergeViews
+from lwc.passes.canonicalize.name_nodes import NameNodes
+from lwc.passes.canonicalize.remove_no_ops import RemoveNoOps
+from lwc.passes.canonicalize.remove_unused import RemoveUnused
+from lwc.passes.canonicalize.unlist_initializers import UnlistInitializers
+
+CANONICALIZE: tuple[Pass, ...] = (
+    UnlistInitializers(),
+    InlineFunctions(),
+    NameNodes(),
+    LiftConstants(),
+    FoldConstants(),
+    InlineBranches(),
+    InferShapes(),
+    FoldShapes(),
+    FoldConstants(),
+    MergeViews(),
+    MergeTransposes(),
+    MergeCasts(),
+    RemoveNoOps(),
+    MergeDuplicates(),
+    RemoveUnused(),
+)
+FUSE: tuple[Pass, ...] = ()
+
+ROUNDS = 6
+
+
+def clean(target: Target) -> Pipeline:
+    """Canonicalize and fuse, until nothing changes any more."""
+    return Pipeline((*CANONICALIZE, *FUSE, NameNodes()), rounds=ROUNDS)

@@ -65,7 +65,7 @@ class Decider:
 
     def calibrate(self) -> None:
         """Stream the samples once into statistics of every value static int8 needs; choose the ranges."""
-        static = self._static()
+        static = self.static_choices()
         if not static:
             return
         self._values = self._statistics(required_values(self.bench.model.ir, tuple(static)))
@@ -95,11 +95,10 @@ class Decider:
 
     def search(self, note: Callable[[str], None]) -> Found:
         """The plan."""
-        return Finder(
-            self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, note
-        ).find()
+        return Finder(self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, note).find()
 
-    def _static(self) -> dict[Site, Choice]:
+    def static_choices(self) -> dict[Site, Choice]:
+        """Every site that can be static int8, with that choice."""
         return {site: c for site, choices in self.offered.items() for c in choices if isinstance(c, StaticInt8)}
 
     def _statistics(self, names: frozenset[str]) -> dict[str, TensorStats]:
@@ -118,9 +117,7 @@ class Decider:
         by_value: dict[str, TensorStats] = {}
         for node, site in sites.items():
             for values, found in ((node.inputs, stats[site].inputs), (node.outputs, stats[site].outputs)):
-                by_value.update(
-                    {v.name: s for v, s in zip(values, found, strict=True) if v and v.name in names and s}
-                )
+                by_value.update({v.name: s for v, s in zip(values, found, strict=True) if v and v.name in names and s})
         return by_value
 
     def _best_ranges(self, static: Mapping[Site, Choice]) -> dict[str, Range]:
@@ -151,9 +148,7 @@ class Decider:
         classes: dict[str, list[Site]] = {}
         for site in self.space.options:
             classes.setdefault(class_of(nodes[site.name]), []).append(site)
-        float_ms = {
-            name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()
-        }
+        float_ms = {name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()}
         return dict(sorted(classes.items(), key=lambda item: (-float_ms[item[0]], item[0])))
 
 

@@ -83,9 +83,7 @@ class Workbench:
         """Time of the plan divided by the time of the reference, both measured side by side (median of rounds)."""
         if plan.digest() == reference.digest():
             return 1.0
-        return float(
-            self._kept("ratio", (plan.digest(), reference.digest()), lambda: self._ratio(plan, reference))
-        )
+        return float(self._kept("ratio", (plan.digest(), reference.digest()), lambda: self._ratio(plan, reference)))
 
     def _ratio(self, plan: Plan, reference: Plan) -> float:
         pair = [self.session(plan), self.session(reference)]

@@ -143,9 +143,7 @@ class Finder:
         )
 
 
-def revert_until(
-    plan: Plan, space: Space, holds: Callable[[Plan], bool], reason: str
-) -> tuple[Plan, list[Revert]]:
+def revert_until(plan: Plan, space: Space, holds: Callable[[Plan], bool], reason: str) -> tuple[Plan, list[Revert]]:
     """Take back the worst sites, one, then two, four ... until the budget holds; ends at the float model."""
     reverted: list[Revert] = []
     step = 1

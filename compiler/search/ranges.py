@@ -57,9 +57,7 @@ def choose_ranges(
 
 
 def _least_own_error(value: str, stats: TensorStats, candidates: Mapping[str, Mapping[str, Range]]) -> Range:
-    return min(
-        (ranges[value] for ranges in candidates.values()), key=lambda r: quantization_error(stats, r, LEVELS)
-    )
+    return min((ranges[value] for ranges in candidates.values()), key=lambda r: quantization_error(stats, r, LEVELS))
 
 
 def _reading_layers(model: Model, stats: Mapping[str, TensorStats]) -> dict[str, list[ir.Node]]:

@@ -26,3 +26,10 @@ def half_of(total: int, split: str) -> list[int]:
         raise ValueError(f"split is {split!r}, not one of {', '.join(SPLITS)}")
     shuffled = np.random.default_rng(_HALVING_SEED).permutation(total)
     return sorted(int(position) for position in shuffled[SPLITS.index(split) :: 2])
+
+
+def made_item_rng(task: str, seed: int, split: str, index: int) -> np.random.Generator:
+    """The generator of one item that is made, not chosen: item 7 of a split is the same in any count."""
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}, not one of {', '.join(SPLITS)}")
+    return np.random.default_rng([*task.encode("utf-8"), seed, SPLITS.index(split), index])

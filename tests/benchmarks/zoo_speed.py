@@ -84,12 +84,12 @@ class Plain:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._inputs = [port.name for port in session.get_inputs()]
+        self.names = [port.name for port in session.get_inputs()]
         self._outputs = [port.name for port in session.get_outputs()]
         self.inputs = self.outputs = ()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        results = self._session.run(None, {name: feeds[name] for name in self._inputs})
+        results = self._session.run(None, {name: feeds[name] for name in self.names})
         return dict(zip(self._outputs, results, strict=True))
 
 
