@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lwc.models.tasks.splits import draw, half_of
+from lwc.models.tasks.splits import draw, half_of, made_item_rng
 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 100])
@@ -35,3 +35,10 @@ def test_draws_no_item_twice_and_no_more_than_the_half() -> None:
 def test_refuses_an_unknown_split() -> None:
     with pytest.raises(ValueError, match="'train'"):
         half_of(4, "train")
+
+
+def test_a_made_item_depends_on_task_seed_split_and_place_alone() -> None:
+    first = made_item_rng("a", 0, "test", 0).random()
+    assert made_item_rng("a", 0, "test", 0).random() == first
+    others = [("b", 0, "test", 0), ("a", 1, "test", 0), ("a", 0, "calibration", 0), ("a", 0, "test", 1)]
+    assert all(made_item_rng(*key).random() != first for key in others)
