@@ -73,6 +73,30 @@ def decide(prepared: Prepared, judge: Judge, options: CompileOptions, timings: T
     return Decision(plan, decider.space, (*found.reverted, *reverted))
 
 
+@dataclass(frozen=True)
+class AnalysisLine:
+    """One choice at one site: what it costs (ms, bytes) and loses (relative squared error of the outputs)."""
+
+    site: str
+    op: str
+    choice: str
+    ms: float
+    bytes: int
+    loss: float
+
+
+def analyze_model(model: Model, options: CompileOptions, progress: Progress | None = None) -> list[AnalysisLine]:
+    """What each choice would cost and lose at each site. Raises what compile_model raises."""
+    timings = Timings(progress or Silent())
+    prepared = prepare(model, options, timings)
+    space = search_space(prepared, workbench(prepared), options, timings).space
+    return [
+        AnalysisLine(site.name, site.op, option.choice.name, option.ms, option.bytes, option.loss)
+        for site, found in space.options.items()
+        for option in found
+    ]
+
+
 def search_space(prepared: Prepared, bench: Workbench, options: CompileOptions, timings: Timings) -> Decider:
     """Sites, ranges, costs and losses: all that search and `lwc analyze` look at."""
     decider = Decider(

@@ -114,7 +114,7 @@ def open_calibration(original: Model, session: Session, options: CompileOptions)
     """The user's samples, or synthetic ones when there are none."""
     if options.calib is not None:
         return Calibration.open(options.calib, session.inputs, limit=options.samples, seed=options.seed)
-    return synthesize(session.inputs, original, options.samples or SYNTHETIC_SAMPLES, options.seed)
+    return synthesize(session.inputs, original, options.samples or SYNTHETIC_SAMPLES, options.seed, options.shape)
 
 
 def refuse_unsupported(model: Model, backend: Backend, target: Target) -> None:
@@ -141,7 +141,7 @@ def class_outputs(model: Model, example: Outputs) -> tuple[str, ...]:
     return tuple(
         value.name or ""
         for value in model.graph.outputs
-        if value.name in example and _is_scores(value, example[value.name])
+        if value.name and value.name in example and _is_scores(value, example[value.name])
     )
 
 

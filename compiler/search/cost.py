@@ -104,7 +104,7 @@ def _probe(op: str, dtype: ir.DataType) -> Model:
 
 def _constant(name: str, value: np.generic) -> ir.Value:
     tensor = ir.tensor(np.asarray(value), name=name)
-    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(()))
 
 
 def weight_bytes(node: ir.Node, choice: Choice) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from lwc.compiler.core.cache import Cache
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.target import Target
+from lwc.compiler.data import Calibration
 from lwc.compiler.measure import Scores, latency, score
 from lwc.compiler.metrics import Metric, Outputs, Sample
 
@@ -37,7 +38,7 @@ class Workbench:
     backend: Backend
     target: Target
     metric: Metric
-    samples: Sequence[Sample]
+    samples: Calibration
     originals: Callable[[int], Outputs]
     feeds: Sample
     apply: Callable[[Model, Plan], Model]

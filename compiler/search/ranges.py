@@ -64,10 +64,10 @@ def _reading_layers(model: Model, stats: Mapping[str, TensorStats]) -> dict[str,
     layers: dict[str, list[ir.Node]] = {}
     for node in model.graph:
         first = node.inputs[0] if node.inputs else None
-        if node.op_type not in LINEAR or node.domain or first is None or first.name not in stats:
+        if node.op_type not in LINEAR or node.domain or first is None or (first.name or "") not in stats:
             continue
         if all(value is None or value.const_value is not None for value in node.inputs[1:]):
-            layers.setdefault(first.name, []).append(node)
+            layers.setdefault(first.name or "", []).append(node)
     return layers
 
 
@@ -96,7 +96,7 @@ def _alone(node: ir.Node) -> Model:
     for value, source in zip(constants, node.inputs[1:], strict=True):
         if value is not None and source is not None and source.const_value is not None:
             value.type = ir.TensorType(source.const_value.dtype)
-            value.shape = ir.Shape(source.const_value.shape)
+            value.shape = ir.Shape(source.const_value.numpy().shape)
     copy = ir.Node("", node.op_type, [x, *constants], attributes=list(node.attributes.values()), name="layer")
     copy.outputs[0].name, copy.outputs[0].type = "y", first.type
     opset = node.graph.opset_imports if node.graph is not None else {"": 17}
@@ -130,4 +130,5 @@ def fake_quantize(x: NDArray[np.float32], range_: Range) -> NDArray[np.float32]:
     scale = (high - low) / (LEVELS - 1) or 1.0
     zero_point = round(-low / scale)
     codes = np.clip(np.rint(x / np.float32(scale)) + zero_point, 0, LEVELS - 1)
-    return ((codes - zero_point) * np.float32(scale)).astype(x.dtype)
+    restored: NDArray[np.float32] = ((codes - zero_point) * np.float32(scale)).astype(np.float32)
+    return restored
