@@ -1,0 +1,118 @@
+"""Every case of the onnx package that ONNX Runtime runs, runs and agrees after canonicalization and fusion."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx.backend.test import loader
+
+from lwc.compiler.core.pass_ import PassContext
+from lwc.compiler.core.target import NAMED
+from lwc.compiler.testing import disagreement
+from lwc.passes import clean
+
+CONTEXT = PassContext(NAMED["cpu:x86-64-v4"])
+DATA = Path(loader.__file__).parent.parent / "data"
+RANDOM = ("bernoulli", "dropout", "multinomial", "randomnormal", "randomuniform", "training_dropout")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and one set of inputs."""
+
+    name: str
+    model: onnx.ModelProto
+    feeds: Mapping[str, Any]
+
+
+@functools.cache
+def cases() -> dict[str, Case]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with np.errstate(all="ignore"):
+            found = [*_node_cases(), *_stored_cases(), *_light_cases()]
+    return {case.name: case for case in found}
+
+
+def _node_cases() -> Iterator[Case]:
+    for case in loader.load_model_tests(kind="node"):
+        names = [value.name for value in case.model.graph.input]
+        yield Case(f"node/{case.name}", case.model, dict(zip(names, case.data_sets[0][0], strict=False)))
+
+
+def _stored_cases() -> Iterator[Case]:
+    for kind in ("simple", "pytorch-converted", "pytorch-operator"):
+        for folder in sorted((DATA / kind).iterdir()):
+            model = onnx.load(folder / "model.onnx")
+            constants = {tensor.name for tensor in model.graph.initializer}
+            inputs = [value for value in model.graph.input if value.name not in constants]
+            stored = [folder / "test_data_set_0" / f"input_{k}.pb" for k in range(len(inputs))]
+            arrays = [_read(path, value.type) for path, value in zip(stored, inputs, strict=True)]
+            yield Case(f"{kind}/{folder.name}", model, dict(zip((v.name for v in inputs), arrays, strict=True)))
+
+
+def _read(path: Path, kind: onnx.TypeProto) -> Any:
+    data = path.read_bytes()
+    if kind.HasField("sequence_type"):
+        return onnx.numpy_helper.to_list(onnx.SequenceProto.FromString(data))
+    if kind.HasField("optional_type"):
+        return onnx.numpy_helper.to_optional(onnx.OptionalProto.FromString(data))
+    return onnx.numpy_helper.to_array(onnx.TensorProto.FromString(data))
+
+
+def _light_cases() -> Iterator[Case]:
+    for path in sorted((DATA / "light").glob("*.onnx")):
+        model = onnx.load(path)
+        constants = {tensor.name for tensor in model.graph.initializer}
+        rng = np.random.default_rng(0)
+        feeds = {
+            value.name: rng.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim], np.float32)
+            for value in model.graph.input
+            if value.name not in constants
+        }
+        yield Case(f"light/{path.stem}", model, feeds)
+
+
+def run(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[Any]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    taken = {value.name: feeds[value.name] for value in session.get_inputs()}
+    return session.run(None, taken)
+
+
+def is_random(case: Case) -> bool:
+    nodes = {node.op_type.lower() for node in case.model.graph.node}
+    return any(op in nodes for op in RANDOM) or any(name in case.name for name in RANDOM)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_agrees_after_clean(name: str) -> None:
+    case = cases()[name]
+    try:
+        before = run(case.model, case.feeds)
+    except Exception as error:
+        pytest.skip(f"ONNX Runtime does not run it: {error}")
+    model = ir.from_proto(case.model)
+    clean(CONTEXT.target).run(model, CONTEXT)
+    after = run(ir.to_proto(model), case.feeds)
+    if is_random(case):
+        assert [np.shape(x) for x in before] == [np.shape(x) for x in after]
+        return
+    assert not disagreement(before, after)
+
+
+def test_there_are_over_1900_cases() -> None:
+    assert len(cases()) > 1900
