@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from lwc.compiler.core.check import check_proto
 from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
 from lwc.compiler.core.external import DataFolder, map_file, view
-from lwc.compiler.core.skeleton import initialized, standing_in
+from lwc.compiler.core.skeleton import initialized, roots, standing_in
 from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
 
 MAPPED_BYTES = 1 << 16  # raw weights from this size on stay in the file
@@ -94,7 +94,8 @@ def _map(path: Path) -> memoryview:
 def _parse(path: Path, stripped: Stripped) -> onnx.ModelProto:
     if len(stripped.skeleton) > PROTOBUF_BYTES:
         raise NotAModel(f"'{path}' holds over 2 GB besides its weights, which protobuf cannot parse.")
-    proto = onnx.ModelProto.FromString(stripped.skeleton)
+    proto = onnx.ModelProto()
+    proto.ParseFromString(stripped.skeleton)
     if not proto.HasField("graph") or not proto.ir_version:
         raise NotAModel(f"'{path}' is not an ONNX model: it holds no graph.")
     return proto
@@ -104,7 +105,7 @@ def _map_external(model: ir.Model, folder: DataFolder) -> None:
     """Put views of mapped files in place of references to files, everywhere."""
     for value, tensor in initialized(model):
         value.const_value = _mapped(tensor, folder)
-    for root in (model.graph, *model.functions.values()):
+    for root in roots(model):
         for node in root.all_nodes():
             for name, attribute in node.attributes.items():
                 if attribute.is_ref():
@@ -125,9 +126,10 @@ def _mapped(tensor: ir.TensorProtocol, folder: DataFolder) -> ir.TensorProtocol:
 
 def _serialized(model: ir.Model, path: Path) -> bytes:
     try:
-        return ir.to_proto(model).SerializeToString(deterministic=True)
+        content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     except (ValueError, EncodeError) as error:
         raise BadInput(f"'{path}' cannot be written as one protobuf ({error}).", "Save with external data.") from error
+    return content
 
 
 def _write_aside(path: Path, content: bytes) -> None:
@@ -173,7 +175,7 @@ def _append(tensor: ir.TensorProtocol, name: str, data: BinaryIO, location: str)
         offset,
         data.tell() - offset,
         tensor.dtype,
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         name=name,
         doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props),
