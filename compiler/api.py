@@ -67,5 +67,5 @@ def load(folder: PathLike, target: str = "host") -> Session:
 
     Every file is compared with the manifest first. Raises BadInput, ChangedArtifact, MissingDependency.
     """
-    artifact = Artifact.open(folder)
+    artifact = Artifact.open(Path(folder))
     return backends.get(artifact.manifest.backend).load(artifact.folder, find_target(target))

@@ -15,19 +15,27 @@ from lwc.compiler.cli import parameters
 from lwc.compiler.cli.screen import Column, Screen
 from lwc.compiler.core.artifact import PAGE, Artifact
 from lwc.compiler.core.errors import MissingDependency
+from lwc.compiler.core.pass_ import Pass
 from lwc.compiler.core.target import NAMED, host
 from lwc.compiler.doctor import doctor as diagnose
 from lwc.compiler.sources import MODEL_FILE
+from lwc.passes.precision import PRECISION_PASSES
 
 
 @click.command()
 @parameters.with_screen
 def passes(screen: Screen) -> None:
     """List the passes, in the order they run."""
-    lines = [(step.name, (step.__doc__ or "").strip().splitlines()[0]) for step in catalogue.ALL]
+    stages = {"canonicalize": catalogue.CANONICALIZE, "fuse": catalogue.FUSE, "precision": PRECISION_PASSES}
+    lines = dict.fromkeys((stage, step.name, _summary(step)) for stage, steps in stages.items() for step in steps)
+    columns = ("stage", "name", "summary")
     if screen.as_json:
-        screen.data({"passes": [{"name": name, "summary": summary} for name, summary in lines]})
-    screen.table((Column("pass"), Column("what it does")), lines)
+        screen.data({"passes": [dict(zip(columns, line, strict=True)) for line in lines]})
+    screen.table([Column(title) for title in columns], list(lines))
+
+
+def _summary(step: Pass) -> str:
+    return (step.__doc__ or "").strip().partition("\n")[0]
 
 
 @click.command()
