@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,7 +214,15 @@ def _peak_child() -> None:
 
 
 def own_peak_mb() -> float | None:
-    """Peak resident memory of this process so far, in MB (1e6 bytes); None where unknown."""
+    """Peak resident memory of this process so far, in MB (1e6 bytes); None where unknown.
+
+    Linux: VmHWM; ru_maxrss would start at what the parent held when it forked.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:
