@@ -1,0 +1,10 @@
+"""Number formats: passes that apply the plan's integer choices."""
+
+from lwc.compiler.core.pass_ import Pass
+from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
+from lwc.passes.precision.formats import required_values
+from lwc.passes.precision.static_int8 import QuantizeStatic
+
+PRECISION_PASSES: tuple[Pass, ...] = (QuantizeDynamic(), QuantizeStatic())
+
+__all__ = ["PRECISION_PASSES", "QuantizeDynamic", "QuantizeStatic", "required_values"]

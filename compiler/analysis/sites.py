@@ -1,0 +1,94 @@
+"""Sites: the nodes of the main graph where a number format can be chosen, and what may be chosen there.
+
+    weight       Conv, Gemm, MatMul, ConvTranspose with a constant weight
+    activation   operators without weights that have an integer kernel, or move data in integers (Resize)
+
+No sites, because they follow their neighbours: a Relu, Clip or bias behind a site, which its kernel swallows, and
+operators that move values (Reshape, MaxPool ...), which do so in whatever format the values come.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.units import Unit, array_of, is_constant, unit_of
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Choice, DynamicInt8, Float, Site, StaticInt8
+from lwc.compiler.core.target import Target
+
+
+def find_sites(model: Model, target: Target) -> tuple[Site, ...]:
+    """Sites in graph order. Nodes need unique names."""
+    found: list[Site] = []
+    swallowed: set[ir.Node] = set()
+    for node in model.graph:
+        if not node.name or node in swallowed:
+            continue
+        unit = unit_of(node)
+        if isinstance(unit, Unit):
+            swallowed.update(unit.tail)
+            found.append(site_of(node))
+        elif _is_float_layer(node):
+            found.append(site_of(node))
+    return tuple(found)
+
+
+def site_of(node: ir.Node) -> Site:
+    """The site of a node."""
+    weight = node.op_type in ("Conv", "Gemm", "ConvTranspose") or (
+        node.op_type == "MatMul" and len(node.inputs) > 1 and is_constant(node.inputs[1])
+    )
+    return Site(node.name or "", node.op_type, "weight" if weight else "activation")
+
+
+def choices_at(model: Model, site: Site, target: Target) -> tuple[Choice, ...]:
+    """What the target's runtimes can do at a site of `find_sites`; float first."""
+    choices: list[Choice] = [Float()]
+    if StaticInt8.name in target.choices and site.op != "ConvTranspose":
+        choices.append(StaticInt8())
+    # ConvInteger, the dynamic form of Conv, has no fast kernel: 0.12 to 0.37 of float's speed in ONNX Runtime.
+    if DynamicInt8.name in target.choices and site.kind == "weight" and site.op in ("Gemm", "MatMul"):
+        choices.append(DynamicInt8())
+    return tuple(choices)
+
+
+def _is_float_layer(node: ir.Node) -> bool:
+    """ConvTranspose has weights worth deciding about, and no integer kernel."""
+    return node.op_type == "ConvTranspose" and node.domain == "" and is_constant(node.inputs[1])
+
+
+def macs(node: ir.Node) -> int:
+    """Multiply-accumulates of one run of a Conv, ConvTranspose, Gemm or MatMul; 0 for others.
+
+        Conv            out elements * in channels / groups * kernel
+        ConvTranspose   in elements * out channels / groups * kernel
+        Gemm, MatMul    out elements * inner
+
+    Needs shapes annotated on values; an unknown dimension counts as 1.
+    """
+    if node.domain != "" or len(node.inputs) < 2 or not node.outputs:
+        return 0
+    weight = _dims(node.inputs[1])
+    if node.op_type == "Conv":
+        return math.prod(_dims(node.outputs[0])) * math.prod(weight[1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(_dims(node.inputs[0])) * math.prod(weight[1:])
+    if node.op_type == "MatMul":
+        inner = _dims(node.inputs[0])[-1:] if not weight else weight[-2:-1] or weight
+        return math.prod(_dims(node.outputs[0])) * math.prod(inner)
+    if node.op_type == "Gemm" and len(weight) == 2:
+        return math.prod(_dims(node.outputs[0])) * weight[1 if node.attributes.get_int("transB", 0) else 0]
+    return 0
+
+
+def parameters(node: ir.Node) -> int:
+    """How many weight values the node reads."""
+    return sum(array_of(value).size for value in dict.fromkeys(node.inputs) if value is not None and is_constant(value))
+
+
+def _dims(value: ir.Value | None) -> list[int]:
+    if value is None or value.shape is None:
+        return []
+    return [dim if isinstance(dim, int) else 1 for dim in value.shape]

@@ -1,0 +1,85 @@
+"""Operators that work on integer codes as they are: moved, compared or rescaled, never requantized.
+
+    values move        Reshape, Transpose, Slice, Split, Gather, Concat of equal scales ...     codes move, scale stays
+    MaxPool, Relu      max(s (a - z), s (b - z)) = s (max(a, b) - z)                            s > 0
+    Mul, Div by c > 0  c s (q - z) = (c s) (q - z)                                              no work at all
+
+So an integer edge stays integer through them, and their output has the scale and zero point of their input.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.units import array_of, is_constant
+
+MOVES = frozenset(
+    {
+        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Identity",
+        "Expand", "Tile", "DepthToSpace", "SpaceToDepth",
+    }
+)  # fmt: skip
+
+# Through these ONNX Runtime keeps the channels-last layout that its integer Conv works in.
+_KEEPS_CHANNELS_LAST = frozenset({"Add", "Mul", "Concat", "MaxPool", "Relu"})
+
+
+def follows(node: ir.Node) -> bool:
+    """Whether the node can take codes on its first input and give codes of the same scale, or a known other one."""
+    if node.domain != "" or not node.inputs or is_constant(node.inputs[0]):
+        return False
+    if node.op_type in MOVES or node.op_type == "Relu":
+        return True
+    if node.op_type == "MaxPool":
+        return len(node.outputs) == 1 and _in_channels_last(node.inputs[0])
+    if node.op_type == "Resize":
+        return node.attributes.get_string("mode", "nearest") == "nearest" and not _reads(node, 1)
+    if node.op_type == "Pad":
+        return _pads_with_zero(node)
+    return factor(node) is not None
+
+
+def factor(node: ir.Node) -> float | None:
+    """c when the node only multiplies its first input by one positive constant."""
+    if node.domain != "" or node.op_type not in ("Mul", "Div") or not is_constant(node.inputs[1]):
+        return None
+    value = node.inputs[1]
+    assert value is not None
+    number = array_of(value)
+    if number.size != 1 or not float(number.reshape(())) > 0 or number.ndim > _rank(node.inputs[0]):
+        return None
+    c = float(number.reshape(()))
+    return c if node.op_type == "Mul" else 1.0 / c
+
+
+def _rank(value: ir.Value | None) -> int:
+    return 0 if value is None or value.shape is None else len(value.shape)
+
+
+def _reads(node: ir.Node, index: int) -> bool:
+    return index < len(node.inputs) and node.inputs[index] is not None
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    """Zero has a code; other constants would need a range of their own."""
+    if node.attributes.get_string("mode", "constant") != "constant" or not _reads(node, 2):
+        return True
+    value = node.inputs[2]
+    return value is not None and is_constant(value) and not array_of(value).any()
+
+
+def _in_channels_last(value: ir.Value | None) -> bool:
+    """Whether an integer Conv makes the value, at most some channels-last operators before it.
+
+    ONNX Runtime (1.31) pools bytes channels-last 50 times faster than channels-first.
+    """
+    for _ in range(64):
+        node = None if value is None else value.producer()
+        if node is None:
+            return False
+        if node.op_type == "Conv":
+            return True
+        if node.op_type not in _KEEPS_CHANNELS_LAST:
+            return False
+        value = next((v for v in node.inputs if v is not None and not is_constant(v)), None)
+    return False

@@ -1,0 +1,47 @@
+"""Static int8: QuantizeLinear and DequantizeLinear around the plan's sites, as integer kernels want them.
+
+    x ~ s (q - z)      q = clip(rint(x / s) + z)      weights: int8 per channel, z = 0;  bias: int32 of scale s_x s_w
+
+A value is quantized once, where it is made, and dequantized in front of each reader, so that every operator stands
+between its own pairs: that is what runtimes fuse into one integer kernel. A swallowed Relu or Clip vanishes into the
+limits of its range. Values nobody reads as integers stay float. Needs opset 13 (per-channel DequantizeLinear).
+
+Scope: sites of the main graph; a subgraph that reads an integer value gets it dequantized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from lwc.compiler.core.errors import UnsupportedOpset
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.plan import StaticInt8
+from lwc.passes.edit import opset
+from lwc.passes.precision.formats import decide_formats
+from lwc.passes.precision.rewrite import Rewriter
+
+QDQ_OPSET = 13
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Applies StaticInt8 at the plan's sites with the plan's ranges."""
+
+    name: ClassVar[str] = "quantize_static"
+
+    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
+        chosen = dict(ctx.plan.sites(StaticInt8))
+        if not chosen:
+            return Outcome()
+        if opset(model) < QDQ_OPSET:
+            raise UnsupportedOpset(f"The model has opset {opset(model)}; int8 needs {QDQ_OPSET}.", "Raise it first.")
+        formats, refused = decide_formats(model.graph, chosen, ctx.plan.ranges)
+        methods = {site.name: choice.weight_range for site, choice in chosen.items()}
+        Rewriter(model, formats, methods, ctx.target).run()
+        by_name = {site.name: site for site in chosen}
+        changed = tuple(by_name[node.name or ""] for node in formats.units)
+        skipped = tuple(Skip(by_name[site.name], reason) for site, reason in refused.items())
+        return Outcome(changed, skipped)
