@@ -22,6 +22,7 @@ from lwc.compiler.core.accumulate import (
     GramAccumulator,
     TensorAccumulator,
     is_float,
+    working_type,
 )
 from lwc.compiler.core.backend import Array, Feeds, Session
 from lwc.compiler.core.errors import InternalError
@@ -39,9 +40,11 @@ _FLOATS = frozenset(
 _COPIES = 2
 # Values of unknown size that are fetched at once to learn it; more once the first sizes are known.
 _PROBED = 16
-# Bytes of the rows that one sample adds to one Gram matrix, as float32: positions beyond are left out at random.
-_ROW_BYTES = 32_000_000
-_LEAST_ROWS = 256
+# Rows that a Gram matrix is made of: so many in all, or so many times its features if that is more. A sample gives
+# an even share; its positions beyond are left out at random.
+_ROWS = 16384
+_ROWS_PER_FEATURE = 8
+_LEAST_ROWS = 64
 
 # Operators whose feature axis is the second, or the last.
 _SECOND = frozenset(
@@ -82,7 +85,7 @@ def collect(
     if missing:
         raise InternalError(f"{model.name}: no node is named '{missing[0]}'.")
     layers = {site: nodes[site.name] for site in sites}
-    tasks = _tasks(layers.values(), gram, channels, values, seed)
+    tasks = _tasks(layers.values(), len(calibration), gram, channels, values, seed)
     largest = calibration.largest()
     sizes = _sizes(model, tasks, largest, open_session, max_memory_bytes)
     groups = _groups(tasks, sizes, max_memory_bytes)
@@ -105,6 +108,7 @@ class _Task:
 
     name: str
     tensor: TensorAccumulator
+    samples: int
     seed: int
     grams: dict[Rows, GramAccumulator] = field(default_factory=dict)
     finished: dict[Rows, Array | None] = field(default_factory=dict)
@@ -119,9 +123,8 @@ class _Task:
             # Named by value and sample, so that positions do not depend on grouping.
             digest = hashlib.blake2b(f"{self.name}/{index}/{rows}".encode(), digest_size=8).digest()
             rng = np.random.default_rng([self.seed, int.from_bytes(digest, "little")])
-            limit = max(_LEAST_ROWS, _ROW_BYTES // (4 * max(1, rows.features * rows.groups)))
-            floats = array if array.dtype.kind == "f" and array.dtype.itemsize >= 4 else array.astype(np.float32)
-            gram.update(rows.of(floats, limit, rng))
+            limit = max(_LEAST_ROWS, math.ceil(_rows_wanted(rows) / self.samples))
+            gram.update(rows.of(array.astype(working_type(array.dtype), copy=False), limit, rng))
 
     def gram(self, rows: Rows) -> Array | None:
         """Finished once, so that sites share one array."""
@@ -131,11 +134,16 @@ class _Task:
 
     def accumulator_bytes(self) -> int:
         squares = sum(2 * 8 * rows.groups * rows.features**2 for rows in self.grams)
-        return HISTOGRAM_BYTES + squares + (2 * _ROW_BYTES if self.grams else 0)
+        widths = [4 * rows.groups * rows.features * _rows_wanted(rows) // self.samples for rows in self.grams]
+        return HISTOGRAM_BYTES + squares + _COPIES * max(widths, default=0)
+
+
+def _rows_wanted(rows: Rows) -> int:
+    return max(_ROWS, _ROWS_PER_FEATURE * rows.features)
 
 
 def _tasks(
-    nodes: Iterable[ir.Node], gram: bool, channels: bool, values: Collection[str] | None, seed: int
+    nodes: Iterable[ir.Node], samples: int, gram: bool, channels: bool, values: Collection[str] | None, seed: int
 ) -> dict[str, _Task]:
     tasks: dict[str, _Task] = {}
     for node in nodes:
@@ -144,7 +152,7 @@ def _tasks(
                 continue
             if value.name not in tasks and (values is None or value.name in values):
                 axis = _channel_axis(value) if channels else None
-                tasks[value.name] = _Task(value.name, TensorAccumulator(axis), seed)
+                tasks[value.name] = _Task(value.name, TensorAccumulator(axis), samples, seed)
         found = _gram_source(node) if gram else None
         if found is not None and found[0] in tasks:
             name, rows = found

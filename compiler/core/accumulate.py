@@ -40,6 +40,11 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
+def working_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that values are counted in: their own, float32 at least."""
+    return dtype if dtype.kind == "f" and dtype.itemsize >= 4 else np.dtype(np.float32)
+
+
 @dataclass
 class GridHistogram:
     """Counts on the grid k * 2^exponent <= v < (k + 1) * 2^exponent, -BINS <= k < BINS."""
@@ -58,12 +63,13 @@ class GridHistogram:
             self.counts[BINS // 2 : BINS + BINS // 2] = merged
             self.exponent += 1
 
-    def add(self, values: Array, buffer: Array) -> None:
-        """Count values that `cover` allows; `buffer` is as long and of the same type, and is overwritten."""
+    def add(self, values: Array, buffer: Array, codes: NDArray[np.intp]) -> None:
+        """Count values that `cover` allows; buffer (of their type) and codes are as long, and are overwritten."""
         np.multiply(values, values.dtype.type(2.0**-self.exponent), out=buffer)
         np.floor(buffer, out=buffer)
         buffer += BINS
-        self.counts += np.bincount(buffer.astype(np.intp), minlength=2 * BINS)
+        np.copyto(codes, buffer, casting="unsafe")
+        self.counts += np.bincount(codes, minlength=2 * BINS)
 
     def trimmed(self, low: float, high: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Counts and edges of the bins from that of `low` to that of `high`."""
@@ -98,21 +104,14 @@ class TensorAccumulator:
         """Take in an array of any float type and shape."""
         if not values.size:
             return
-        if values.dtype.kind != "f" or values.dtype.itemsize < 4:
-            values = values.astype(np.float32)
-        low, high = float(values.min()), float(values.max())
         if self._axis is not None:
             self._update_channels(values)
         flat = values.reshape(-1)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            finite = flat[np.isfinite(flat)]
-            self._nonfinite += flat.size - finite.size
-            if not finite.size:
-                return
-            flat, low, high = finite, float(finite.min()), float(finite.max())
-        self._minimum, self._maximum = min(self._minimum, low), max(self._maximum, high)
-        self._histogram.cover(min(self._minimum, 0.0), max(self._maximum, 0.0))
-        self._update_moments(flat, max(-low, high))
+        buffer = np.empty(min(_CHUNK, flat.size), working_type(values.dtype))
+        codes = np.empty(len(buffer), np.intp)
+        for start in range(0, flat.size, _CHUNK):
+            chunk = flat[start : start + _CHUNK].astype(buffer.dtype, copy=False)
+            self._update_chunk(chunk, buffer[: chunk.size], codes[: chunk.size])
 
     def finish(self) -> TensorStats:
         """The statistics so far."""
@@ -126,25 +125,27 @@ class TensorAccumulator:
             zeros=self._zeros, nonfinite=self._nonfinite, **channels,
         )  # fmt: skip
 
-    def _update_moments(self, flat: Array, amplitude: float) -> None:
-        safe = _SAFE_AMPLITUDE[0] < amplitude < _SAFE_AMPLITUDE[1]
-        dtype = flat.dtype if safe else np.dtype(np.float64)
-        buffer = np.empty(min(_CHUNK, flat.size), flat.dtype)
-        for start in range(0, flat.size, _CHUNK):
-            chunk = flat[start : start + _CHUNK]
-            part = buffer[: chunk.size]
-            self._histogram.add(chunk, part)
-            self._zeros += int(np.count_nonzero(chunk == 0))
-            if safe:
-                center = chunk.mean()
-                np.subtract(chunk, center, out=part)
-            else:
-                center = chunk.mean(dtype=dtype)
-                part = chunk - center
-            # The rounding of the center is taken back: sum (v - c)^2 - (sum (v - c))^2 / n, and c + sum (v - c) / n.
-            shift = float(part.sum()) / chunk.size
-            np.multiply(part, part, out=part)
-            self._merge(chunk.size, float(center) + shift, float(part.sum()) - shift * shift * chunk.size)
+    def _update_chunk(self, chunk: Array, part: Array, codes: NDArray[np.intp]) -> None:
+        low, high = float(chunk.min()), float(chunk.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            finite = chunk[np.isfinite(chunk)]
+            self._nonfinite += chunk.size - finite.size
+            if not finite.size:
+                return
+            chunk, low, high = finite, float(finite.min()), float(finite.max())
+        self._minimum, self._maximum = min(self._minimum, low), max(self._maximum, high)
+        self._histogram.cover(min(self._minimum, 0.0), max(self._maximum, 0.0))
+        part, codes = part[: chunk.size], codes[: chunk.size]
+        self._histogram.add(chunk, part, codes)
+        self._zeros += int(np.count_nonzero(chunk == 0))
+        if not _SAFE_AMPLITUDE[0] < max(-low, high) < _SAFE_AMPLITUDE[1]:
+            chunk, part = chunk.astype(np.float64), np.empty(chunk.size)
+        # The rounding of the center is taken back: sum (v - c)^2 - (sum (v - c))^2 / n, and c + sum (v - c) / n.
+        center = chunk.dtype.type(chunk.sum() / chunk.size)
+        np.subtract(chunk, center, out=part)
+        shift = float(part.sum()) / chunk.size
+        np.multiply(part, part, out=part)
+        self._merge(chunk.size, float(center) + shift, float(part.sum()) - shift * shift * chunk.size)
 
     def _merge(self, count: int, mean: float, deviation: float) -> None:
         total = self._count + count
