@@ -14,7 +14,7 @@ from lwc import passes as catalogue
 from lwc.compiler.cli import parameters
 from lwc.compiler.cli.screen import Column, Screen
 from lwc.compiler.core.artifact import PAGE, Artifact
-from lwc.compiler.core.errors import MissingDependency
+from lwc.compiler.core.errors import BadInput, MissingDependency
 from lwc.compiler.core.pass_ import Pass
 from lwc.compiler.core.target import NAMED, host
 from lwc.compiler.doctor import doctor as diagnose
@@ -82,15 +82,17 @@ def report(screen: Screen, artifact: str, no_browser: bool) -> None:
 @parameters.with_screen
 def view(screen: Screen, model: str) -> None:
     """Show the graph of MODEL (or an artifact) in Netron."""
+    path = Path(model)
+    if not path.exists():
+        raise BadInput(f"There is no '{model}' to show.")
+    if path.is_dir():
+        path = Artifact.open(path).folder / MODEL_FILE
     try:
         import netron
     except ImportError as error:
         raise MissingDependency(
             "lwc view needs the package 'netron', which is not installed.", "Run: pip install 'lwc-compiler[view]'"
         ) from error
-    path = Path(model)
-    if path.is_dir():
-        path = Artifact.open(path).folder / MODEL_FILE
     netron.start(str(path), browse=_has_desktop())
     netron.wait()
 

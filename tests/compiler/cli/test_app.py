@@ -129,7 +129,7 @@ def test_a_backend_that_is_not_there_is_a_missing_dependency(
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "missing_dependency"
 
 
-@pytest.mark.parametrize("command", ["compile", "inspect", "analyze", "bench", "view"])
+@pytest.mark.parametrize("command", ["compile", "inspect", "analyze", "bench"])
 def test_a_file_that_is_no_model_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"not a protobuf \xff\xff\xff")
