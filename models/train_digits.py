@@ -195,9 +195,10 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", default=digits.KINDS, metavar="KIND", help="cnn, transformer or gru")
     parser.add_argument("--epochs", type=int, help="training epochs (default: by kind)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where to write (default: beside this script)")
     options = parser.parse_args()
     for kind in options.kinds:
-        path = digits.path(kind)
+        path = (options.folder or digits.path(kind).parent) / digits.path(kind).name
         net = train(kind, options.epochs or _EPOCHS[kind], options.seed)
         export(net, path)
         print(f"{path.name}: held-out accuracy {accuracy(net):.4f}, {path.stat().st_size} bytes")

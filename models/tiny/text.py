@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import ml_dtypes  # noqa: F401  registers bfloat16, float8 and int4 with NumPy
 import numpy as np
 import onnx
 import onnx_ir as ir
