@@ -80,6 +80,8 @@ class GridHistogram:
 
 
 def _exponent_for(low: float, high: float) -> int:
+    if high == low:
+        return _LEAST_EXPONENT
     exponent = max(math.frexp((high - low) / BINS)[1] - 1, _LEAST_EXPONENT)
     while math.floor(high / 2.0**exponent) - math.floor(low / 2.0**exponent) >= BINS:
         exponent += 1

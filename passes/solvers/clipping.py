@@ -42,12 +42,14 @@ def minmax(stats: TensorStats) -> Range:
 def percentile(stats: TensorStats, p: float = 99.99) -> Range:
     """The middle `p` percent of the values: (100 - p) / 2 percent lie outside at each end.
 
-    minmax where that leaves nothing, as when nearly all values are zero.
+    Exact zeros are not counted: every range holds them, and where nearly all values are zero they would push
+    the others out. minmax where nothing is left.
     """
-    if stats.count == 0:
+    counts = _without_zeros(stats)
+    if not counts.sum():
         return minmax(stats)
     edges = np.clip(stats.edges, stats.minimum, stats.maximum)
-    below = np.concatenate([[0.0], np.cumsum(stats.histogram) / stats.count])
+    below = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
     tail = (1.0 - p / 100.0) / 2.0
     low, high = np.interp([tail, 1.0 - tail], below, edges).tolist()
     range_ = Range(min(low, 0.0), max(high, 0.0))
