@@ -5,7 +5,8 @@ Moments of a part with n values, mean m and squared deviations s merge as (Chan,
     d = m_b - m_a      m = m_a + d * n_b / n      s = s_a + s_b + d^2 * n_a * n_b / n
 
 Histograms live on grids of width 2^e that pass through zero: bin k of width 2w is bins 2k and 2k + 1 of width w,
-so widening merges pairs, and the result depends on the values alone, not on their order or grouping.
+so widening merges pairs, and the result depends on the values alone, not on their order or grouping. (But for
+negative values 2^149 times smaller than a bin: divided by its width they vanish, and may count as zero.)
 """
 
 from __future__ import annotations
