@@ -116,7 +116,7 @@ def _activations_only(node: ir.Node) -> Unit | str:
         value = node.inputs[index]
         if value is None or value.dtype != ir.DataType.FLOAT:
             return "the type of an input is unknown"
-    if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0):
+    if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0) != 0:
         return "integer pooling does not round sizes up"
     if node.op_type in ("HardSigmoid",) and node.attributes.get_float("alpha", 0.2) <= 0:
         return "its slope is not positive"

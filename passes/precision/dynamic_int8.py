@@ -94,8 +94,8 @@ class _Rewriter:
         for gone in (*reversed(unit.tail), node):
             self._graph.remove(gone, safe=True)
         for value in dict.fromkeys(orphans):
-            if not value.uses() and not value.is_graph_output() and value.name in self._graph.initializers:
-                del self._graph.initializers[value.name]
+            if not value.uses() and not value.is_graph_output():
+                self._graph.initializers.pop(value.name or "", None)
 
     def _quantize(self, x: ir.Value) -> ir.Node:
         if x not in self._quantized:

@@ -137,9 +137,10 @@ class _Flow:
         for value in unit.operands():
             if value in self.formats.made:
                 continue
-            if value.name not in self.ranges:
+            given = self.ranges.get(value.name or "")
+            if given is None:
                 return f"the plan has no range for its input '{value.name}'"
-            self.formats.ranges[value] = self.ranges[value.name]
+            self.formats.ranges[value] = given
         given = self._output_range(unit)
         if unit.writes_float and (unit.output not in wanted or given is None):
             self.formats.units[unit.node] = unit.without_activation()

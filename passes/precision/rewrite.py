@@ -142,7 +142,7 @@ class Rewriter:
         """Let integer readers of `value` find its codes, and the others read them dequantized."""
         self._codes[value] = codes
         name = value.name or ""
-        readers = [use for use in value.uses() if use.node is not quantizer and not self._finds_codes(use)]
+        readers = [use for use in value.uses() if use.node is not quantizer and not self._finds_codes(*use)]
         is_output = value.is_graph_output()
         if readers or is_output:
             node = self.writer.dequantize(codes, value)
@@ -161,8 +161,8 @@ class Rewriter:
             value.type = ir.TensorType(ir.DataType.from_numpy(codes.scale.dtype))
             self._renames.append((value, self.writer.names.claim(f"{name}.codes")))
 
-    def _finds_codes(self, use: ir.Usage) -> bool:
-        return self.formats.reads_integers(use.node, use.idx) or use.node in self._dead
+    def _finds_codes(self, node: ir.Node, index: int) -> bool:
+        return self.formats.reads_integers(node, index) or node in self._dead
 
     def _drop_unread_constants(self) -> None:
         initializers = self.graph.initializers
