@@ -39,8 +39,8 @@ def infer_shapes(model: ir.Model) -> None:
     Weights of 1 KB and more are not copied. What contradicts itself is left as it was.
     """
     proto = skeleton(model)
-    for graph in _graphs(proto.graph):
-        _stand_in(graph, set(model.functions))
+    for part in _graphs(proto.graph):
+        _stand_in(part, set(model.functions))
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:

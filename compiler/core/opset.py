@@ -24,12 +24,9 @@ def ensure_opset(model: ir.Model, minimum: int) -> None:
     A model that does not import the standard domain gets it. Raises UnsupportedOpset, and then the model may be
     partly converted: work on a fork.
     """
-    name = model.graph.name or "The model"
     if not OLDEST <= minimum <= NEWEST:
         raise UnsupportedOpset(f"Opset {minimum} is unknown: onnx {onnx.__version__} has {OLDEST} to {NEWEST}.")
     version = model.opset_imports.get("", minimum)
-    if version < OLDEST:
-        raise UnsupportedOpset(f"{name}: opset {version} is older than {OLDEST}.", "Export the model again.")
     stale = [function for function in model.functions.values() if function.opset_imports.get("", minimum) < minimum]
     if version < minimum:
         _infer_where_needed(model, version, minimum)
@@ -68,6 +65,8 @@ def _convert(root: ir.Graph | ir.Function, version: int, edit: Edit) -> None:
 
 
 def _raise_ir_version(model: ir.Model) -> None:
-    """At least what the opset needs; from version 4 on an initializer may do without a graph input."""
+    """At least what the opset needs. Before version 4 initializers were graph inputs, and constant all the same."""
+    if model.ir_version < 4:
+        model.graph.inputs[:] = [value for value in model.graph.inputs if not value.is_initializer()]
     known = [onnx.helper.make_opsetid("", model.opset_imports[""])]
     model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(known), 4)

@@ -1,6 +1,6 @@
-"""What changed in the standard operators from opset 7 on, so that old nodes must change to mean the same.
+"""What changed in the standard operators, so that old nodes must change to mean the same.
 
-Changes that only add types, inputs, or attributes with fitting defaults need nothing here.
+Opsets 1 to 5 predate the runtimes at hand: what changed in them is refused, what did not is kept. Changes that only add types, inputs, or attributes with fitting defaults need nothing here.
 https://github.com/onnx/onnx/blob/main/docs/Changelog.md
 """
 
@@ -14,6 +14,51 @@ import onnx_ir as ir
 from lwc.compiler.core.opset_edit import Edit, Refusal, refuse_reference, set_inputs
 
 Adapter = Callable[[ir.Node, Edit], None]
+
+
+def _too_old(node: ir.Node, edit: Edit) -> None:
+    raise Refusal("its operator was another one then")
+
+
+def _drop(*attributes: str) -> Adapter:
+    """Attributes without a meaning for inference."""
+
+    def adapter(node: ir.Node, edit: Edit) -> None:
+        for attribute in attributes:
+            node.attributes.pop(attribute, None)
+
+    return adapter
+
+
+def _broadcast_7(node: ir.Node, edit: Edit) -> None:
+    """`axis` said which dimension of A the first of B goes with; since, the last ones go together."""
+    refuse_reference(node, "axis")
+    axis = node.attributes.get_int("axis")
+    _drop("axis", "broadcast", "consumed_inputs")(node, edit)
+    a, b = node.inputs
+    if axis is None:
+        return
+    if a is None or b is None or a.shape is None or b.shape is None:
+        raise Refusal("its inputs' shapes are unknown")
+    start = axis + len(a.shape) if axis < 0 else axis
+    _append_ones(node, 1, len(a.shape) - start - len(b.shape), edit)
+
+
+def _prelu_7(node: ir.Node, edit: Edit) -> None:
+    """slope: one value per channel, [channels] before, [channels, 1, ...] since."""
+    x, slope = node.inputs
+    if x is None or slope is None or x.shape is None or slope.shape is None:
+        raise Refusal("its inputs' shapes are unknown")
+    if len(slope.shape) == 1 and slope.shape[0] != 1:
+        _append_ones(node, 1, len(x.shape) - 2, edit)
+
+
+def _append_ones(node: ir.Node, index: int, count: int, edit: Edit) -> None:
+    """Give an input `count` more dimensions at the end. A 0 in Reshape's shape keeps the dimension."""
+    value = node.inputs[index]
+    if value is not None and value.shape is not None and count > 0:
+        shape = edit.constant(node, "shape", np.array([0] * len(value.shape) + [1] * count, np.int64))
+        node.replace_input_with(index, edit.insert(node, "Reshape", (value, shape), (), "aligned"))
 
 
 def _batchnorm_9(node: ir.Node, edit: Edit) -> None:
@@ -192,7 +237,25 @@ def _dtype(node: ir.Node) -> np.dtype[np.generic]:
 
 _REDUCTIONS_18 = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 
+_BINARY_7 = ("Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor")
+_IN_PLACE_6 = (
+    *("Abs", "BatchNormalization", "Ceil", "Clip", "Dropout", "Elu", "Exp", "Floor", "HardSigmoid"),
+    *("InstanceNormalization", "LeakyRelu", "Log", "Max", "Mean", "Min", "Neg", "PRelu", "Reciprocal", "Relu"),
+    *("Sigmoid", "Sqrt", "Sum", "Tanh"),
+)
+_TOO_OLD = (
+    *(("GlobalLpPool", 2), ("LpPool", 2), ("Pad", 2), ("Split", 2), ("GRU", 3), ("Concat", 4), ("Reshape", 5)),
+    *(("Cast", 6), ("Selu", 6), ("Tile", 6), ("Upsample", 7)),
+)
+
 ADAPTERS: Mapping[tuple[str, int], Adapter] = {
+    **dict.fromkeys(_TOO_OLD, _too_old),
+    **{(op_type, 6): _drop("consumed_inputs") for op_type in _IN_PLACE_6},
+    **{(op_type, 7): _broadcast_7 for op_type in _BINARY_7},
+    **{(op_type, 7): _drop("output_sequence") for op_type in ("GRU", "LSTM", "RNN")},
+    **{(op_type, 7): _drop("is_test") for op_type in ("BatchNormalization", "Dropout")},
+    ("Gemm", 7): _drop("broadcast"),
+    ("PRelu", 7): _prelu_7,
     ("BatchNormalization", 9): _batchnorm_9,
     ("Scan", 9): _scan_9,
     ("Upsample", 9): _upsample_9,
@@ -222,5 +285,13 @@ ADAPTERS: Mapping[tuple[str, int], Adapter] = {
 }
 
 NEEDS_SHAPES = frozenset(
-    {("Clip", 11), ("Pad", 11), ("Hardmax", 13), ("LogSoftmax", 13), ("Softmax", 13), ("GroupNormalization", 21)}
+    {
+        *((op_type, 7) for op_type in (*_BINARY_7, "PRelu")),
+        ("Clip", 11),
+        ("Pad", 11),
+        ("Hardmax", 13),
+        ("LogSoftmax", 13),
+        ("Softmax", 13),
+        ("GroupNormalization", 21),
+    }
 )

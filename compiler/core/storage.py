@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from lwc.compiler.core.check import check_proto
 from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
 from lwc.compiler.core.external import DataFolder, map_file, view
+from lwc.compiler.core.normal_form import normalize
 from lwc.compiler.core.skeleton import initialized, roots, standing_in
 from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
 
@@ -37,8 +38,12 @@ def read_model(path: Path) -> ir.Model:
         proto = _parse(path, stripped)
         weights = {k: data[span.start : span.end] for k, span in stripped.weights.items()}
         folder = DataFolder(path.absolute().parent)
-        check_proto(proto, path.name, weights, folder)
+        normalize(proto)
+        in_order = check_proto(proto, path.name, weights, folder)
         model = ir.from_proto(proto)
+        if not in_order:
+            for root in roots(model):
+                root.sort()
         for k, raw in weights.items():
             tensor = proto.graph.initializer[k]
             model.graph.initializers[tensor.name].const_value = view(raw, tensor)
