@@ -89,10 +89,12 @@ class _Rewriter:
             nodes.append(writer.node("Add", [nodes[-1].outputs[0], self._bias(unit)], unit.output, ".sum"))
         last = unit.tail[-1] if unit.tail else node
         self._graph.insert_after(last, nodes)
-        redirect(unit.output, nodes[-1].outputs[0])
+        name, result = unit.output.name, nodes[-1].outputs[0]
+        redirect(unit.output, result)
         orphans = [value for value in (*node.inputs[1:], unit.bias) if value is not None]
         for gone in (*reversed(unit.tail), node):
             self._graph.remove(gone, safe=True)
+        result.name = name
         for value in dict.fromkeys(orphans):
             if not value.uses() and not value.is_graph_output():
                 self._graph.initializers.pop(value.name or "", None)
@@ -101,8 +103,9 @@ class _Rewriter:
         if x not in self._quantized:
             names = [self._writer.names.claim(f"{x.name}.{part}") for part in ("codes", "step", "zero")]
             node = ir.node("DynamicQuantizeLinear", [x], num_outputs=3, name=names[0])
-            for output, name in zip(node.outputs, names, strict=True):
-                output.name = name
+            types = (ir.DataType.UINT8, ir.DataType.FLOAT, ir.DataType.UINT8)
+            for output, name, dtype in zip(node.outputs, names, types, strict=True):
+                output.name, output.type = name, ir.TensorType(dtype)
             node.outputs[0].shape = x.shape
             producer = x.producer()
             if producer is None:

@@ -50,7 +50,11 @@ SINGLE = {
         {"w": draw(8, 16, 3, 3), "b": draw(8)},
         "QLinearConv",
     ),
-    "Gemm": ("agraph (float[4,16] x) => (float[4,8] y) { y = Gemm (x, w, b) }", {"w": draw(16, 8), "b": draw(8)}, "QGemm"),
+    "Gemm": (
+        "agraph (float[4,16] x) => (float[4,8] y) { y = Gemm (x, w, b) }",
+        {"w": draw(16, 8), "b": draw(8)},
+        "QGemm",
+    ),
     "Gemm transB": (
         "agraph (float[4,16] x) => (float[4,8] y) { y = Gemm <transB = 1> (x, w, b) }",
         {"w": draw(8, 16), "b": draw(8)},
@@ -71,7 +75,11 @@ SINGLE = {
         {"w": draw(16, 8), "b": draw(1)},
         "QGemm",
     ),
-    "MatMul": ("agraph (float[2,4,16] x) => (float[2,4,8] y) { y = MatMul (x, w) }", {"w": draw(16, 8)}, "MatMulIntegerToFloat"),
+    "MatMul": (
+        "agraph (float[2,4,16] x) => (float[2,4,8] y) { y = MatMul (x, w) }",
+        {"w": draw(16, 8)},
+        "MatMulIntegerToFloat",
+    ),
     "MatMul with bias": (
         "agraph (float[2,4,16] x) => (float[2,4,8] y) { t = MatMul (x, w)\n y = Add (b, t) }",
         {"w": draw(16, 8), "b": draw(8)},
@@ -193,7 +201,8 @@ def test_integer_edge_stays_integer(study: Callable[..., Any], middle: str) -> N
         y = Conv (n, w2)
     }}"""
     weights = {
-        "w1": draw(8, 8, 1, 1), "w2": draw(8, 8, 1, 1), "shape": np.array([1, 4, 16, 8]), "back": np.array([1, 8, 8, 8]),
+        "w1": draw(8, 8, 1, 1), "w2": draw(8, 8, 1, 1), "shape": np.array([1, 4, 16, 8]),
+        "back": np.array([1, 8, 8, 8]),
         "third": np.float32(1 / 3), "axes": np.array([0]), "order": np.arange(8)[::-1].copy(),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "starts": np.array([1, 1]), "ends": np.array([9, 9]),
         "sides": np.array([2, 3]), "wide": np.array([1, 8, 8, 8]),

@@ -1,0 +1,163 @@
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper
+
+from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.analysis.sites import choices_at, find_sites, macs, parameters
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Site
+from lwc.compiler.core.target import NAMED, Target
+
+TARGET = NAMED["cpu:x86-64-v4"]
+
+
+def read(text: str, **weights: tuple[int, ...]) -> Model:
+    proto = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>\n agraph ' + text)
+    for name, shape in weights.items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+    model = ir.from_proto(proto)
+    for node in model.graph:
+        node.name = f"n{node.outputs[0].name}"
+    infer_shapes(model)
+    return Model(model, "sites")
+
+
+def names(model: Model) -> list[str]:
+    return [site.name for site in find_sites(model, TARGET)]
+
+
+def node(model: Model, name: str) -> Any:
+    return next(node for node in model.graph if node.name == name)
+
+
+def test_layers_with_constant_weights_are_weight_sites() -> None:
+    model = read(
+        """(float[1,4,8,8] x) => (float[1,4] y) {
+            a = Conv (x, w)
+            b = ConvTranspose (a, w)
+            c = GlobalAveragePool (b)
+            d = Flatten (c)
+            e = Gemm (d, g)
+            y = MatMul (e, g)
+        }""",
+        w=(4, 4, 1, 1),
+        g=(4, 4),
+    )
+    assert find_sites(model, TARGET) == (
+        Site("na", "Conv", "weight"),
+        Site("nb", "ConvTranspose", "weight"),
+        Site("nc", "GlobalAveragePool", "activation"),
+        Site("ne", "Gemm", "weight"),
+        Site("ny", "MatMul", "weight"),
+    )
+
+
+def test_product_of_activations_is_an_activation_site() -> None:
+    model = read("(float[4,4] x, float[4,4] z) => (float[4,4] y) { y = MatMul (x, z) }")
+    assert find_sites(model, TARGET) == (Site("ny", "MatMul", "activation"),)
+
+
+def test_what_a_kernel_swallows_is_no_site() -> None:
+    model = read(
+        "(float[2,4,4] x) => (float[2,4,4] y) { t = MatMul (x, w)\n u = Add (t, b)\n y = Relu (u) }", w=(4, 4), b=(4,)
+    )
+    assert names(model) == ["nt"]
+
+
+def test_add_that_is_no_bias_is_a_site() -> None:
+    model = read(
+        "(float[4,4] x, float[4,4] z) => (float[4,4] y) { t = MatMul (x, w)\n u = Add (t, z)\n y = Add (u, p) }",
+        w=(4, 4),
+        p=(4, 4),
+    )
+    assert names(model) == ["nt", "nu", "ny"]
+
+
+def test_operators_on_integers_are_no_sites() -> None:
+    model = read("(int64[4] x) => (int64[4] y) { t = Add (x, x)\n y = Concat <axis = 0> (t) }")
+    assert names(model) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Conv (x, w, x)",
+        "y = Conv (w, x)",
+        "y = AveragePool <kernel_shape = [2, 2], ceil_mode = 1> (x)",
+        "y = InstanceNormalization (x, one, one)",
+        "y = Gelu (x)",
+    ],
+)
+def test_operator_no_integer_kernel_computes_is_no_site(body: str) -> None:
+    model = read("(float[4,4,1,1] x) => (float[N,C,H,W] y) { " + body + " }", w=(4, 4, 1, 1), one=(4,))
+    assert names(model) == []
+
+
+def test_overridable_weight_makes_no_weight_site() -> None:
+    model = read("(float[4,4] x, float[4,4] w) => (float[4,4] y) { y = Gemm (x, w) }", w=(4, 4))
+    assert names(model) == []
+
+
+def test_body_of_a_subgraph_holds_no_sites() -> None:
+    model = read(
+        """(float[4,4] x, bool p) => (float[4,4] y) {
+            y = If (p) <then_branch = t () => (float[4,4] a) { a = MatMul (x, w) },
+                        else_branch = e () => (float[4,4] b) { b = Sigmoid (x) }>
+        }""",
+        w=(4, 4),
+    )
+    assert names(model) == []
+
+
+@pytest.mark.parametrize(
+    ("site", "expected"),
+    [
+        (Site("n", "Conv", "weight"), ["float", "int8"]),
+        (Site("n", "ConvTranspose", "weight"), ["float"]),
+        (Site("n", "MatMul", "weight"), ["float", "int8", "int8-dynamic"]),
+        (Site("n", "Gemm", "weight"), ["float", "int8", "int8-dynamic"]),
+        (Site("n", "MatMul", "activation"), ["float", "int8"]),
+        (Site("n", "Add", "activation"), ["float", "int8"]),
+    ],
+)
+def test_choices_are_what_has_kernels(site: Site, expected: list[str]) -> None:
+    model = read("(float[4] x) => (float[4] y) { y = Sigmoid (x) }")
+    assert [choice.name for choice in choices_at(model, site, TARGET)] == expected
+
+
+def test_target_without_integers_offers_float_alone() -> None:
+    model = read("(float[4] x) => (float[4] y) { y = Sigmoid (x) }")
+    target = Target("t", "cuda", "sm_80", choices=("float",))
+    assert [c.name for c in choices_at(model, Site("n", "Conv", "weight"), target)] == ["float"]
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "expected"),
+    [
+        ("(float[1,6,8,8] x) => (float[N,C,H,W] y) { y = Conv (x, w) }", (4, 6, 3, 3), 4 * 6 * 6 * 6 * 9),
+        ("(float[1,6,8,8] x) => (float[N,C,H,W] y) { y = Conv <group = 2> (x, w) }", (4, 3, 3, 3), 4 * 6 * 6 * 3 * 9),
+        ("(float[1,6,8,8] x) => (float[N,C,H,W] y) { y = ConvTranspose (x, w) }", (6, 4, 2, 2), 6 * 64 * 4 * 4),
+        ("(float[3,6] x) => (float[3,5] y) { y = Gemm (x, w) }", (6, 5), 3 * 6 * 5),
+        ("(float[3,6] x) => (float[3,5] y) { y = Gemm <transB = 1> (x, w) }", (5, 6), 3 * 6 * 5),
+        ("(float[2,3,6] x) => (float[2,3,5] y) { y = MatMul (x, w) }", (6, 5), 2 * 3 * 6 * 5),
+        ("(float[B,3,6] x) => (float[B,3,5] y) { y = MatMul (x, w) }", (6, 5), 3 * 6 * 5),
+        ("(float[3,6] x) => (float[3,6] y) { y = Mul (x, w) }", (6,), 0),
+    ],
+)
+def test_macs_count_multiply_accumulates(text: str, weight: tuple[int, ...], expected: int) -> None:
+    model = read(text, w=weight)
+    assert macs(node(model, "ny")) == expected
+
+
+def test_macs_of_a_product_of_activations() -> None:
+    model = read("(float[2,3,6] x, float[2,6,5] z) => (float[2,3,5] y) { y = MatMul (x, z) }")
+    assert macs(node(model, "ny")) == 2 * 3 * 6 * 5
+
+
+def test_parameters_count_constants_once() -> None:
+    model = read("(float[3,6] x) => (float[3,6] y) { y = Gemm (x, w, b) }", w=(6, 6), b=(6,))
+    assert parameters(node(model, "ny")) == 42
