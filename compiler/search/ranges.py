@@ -66,7 +66,8 @@ def _reading_layers(model: Model, stats: Mapping[str, TensorStats]) -> dict[str,
         first = node.inputs[0] if node.inputs else None
         if node.op_type not in LINEAR or node.domain or first is None or (first.name or "") not in stats:
             continue
-        if all(value is None or value.const_value is not None for value in node.inputs[1:]):
+        constant = all(value is None or value.const_value is not None for value in node.inputs[1:])
+        if constant and first.shape is not None:
             layers.setdefault(first.name or "", []).append(node)
     return layers
 
@@ -88,7 +89,7 @@ def _alone(node: ir.Node) -> Model:
     """A model of this node alone: its first input is the model's, its constants come along."""
     first = node.inputs[0]
     assert first is not None
-    x = ir.Value(name="x", type=first.type, shape=None)
+    x = ir.Value(name="x", type=first.type, shape=ir.Shape([None] * len(first.shape or ())))
     constants = [
         None if value is None else ir.Value(name=f"c{i}", const_value=value.const_value, type=value.type)
         for i, value in enumerate(node.inputs[1:])
