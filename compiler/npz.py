@@ -22,7 +22,7 @@ from lwc.compiler.fitting import missing
 
 Array = NDArray[Any]
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 # Unpacked samples leave this much of the disk alone.
 _SPARE_DISK = 1 << 30
 
