@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lwc.models import zoo
 from lwc.models.tasks.magika import excerpt, features, find_typed_files, label_space, metric, samples, typed_files
 from lwc.models.tasks.texts import in_split
 
@@ -100,3 +101,14 @@ def test_no_file_is_in_both_splits() -> None:
     calibration = {file.path for file in typed_files("calibration")}
     assert calibration
     assert not calibration & {file.path for file in typed_files("test")}
+
+
+@pytest.mark.zoo
+def test_the_real_model_tells_most_types() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(zoo.path("magika"), providers=["CPUExecutionProvider"])
+    scores = [
+        metric({"target_label": session.run(["target_label"], {"bytes": sample["bytes"]})[0]}, sample)
+        for sample in samples(200, 0, "test")
+    ]
+    assert 0.85 < np.mean(scores) < 0.99

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lwc.models import zoo
 from lwc.models.tasks.minilm import POOLED_OUTPUT, calibration, lee_documents, metric, pearson, samples, tokenizer
 
 
@@ -69,3 +70,15 @@ def test_the_splits_share_no_document() -> None:
     second = {int(sample["document"][0]) for sample in samples(50, 1, "test")}
     assert len(first) == len(second) == 25
     assert not first & second
+
+
+@pytest.mark.zoo
+def test_the_real_model_agrees_with_people() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(zoo.path("minilm-l3"), providers=["CPUExecutionProvider"])
+    gathered = metric()
+    for split in ("calibration", "test"):
+        for sample in samples(50, 0, split):
+            feeds = {name: sample[name] for name in ("input_ids", "attention_mask")}
+            gathered.update({POOLED_OUTPUT: session.run([POOLED_OUTPUT], feeds)[0]}, sample)
+    assert gathered.compute() == pytest.approx(0.633, abs=0.005)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lwc.models import zoo
 from lwc.models.tasks.mnist import VARIANTS, alter, calibration, metric, normalize, read_digits, samples
 
 RAMP = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -64,3 +65,13 @@ def test_shows_real_digits_of_all_ten_kinds() -> None:
 def test_every_variant_shows_the_same_digits() -> None:
     labels = {variant: [int(s["label"][0]) for s in samples(20, 1, "test", variant)] for variant in VARIANTS}
     assert all(labels[variant] == labels["plain"] for variant in VARIANTS)
+
+
+@pytest.mark.zoo
+def test_the_real_model_reads_the_digits() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(zoo.path("mnist-cnn"), providers=["CPUExecutionProvider"])
+    scores = [
+        metric({"logits": session.run(["logits"], {"x": sample["x"]})[0]}, sample) for sample in samples(400, 0, "test")
+    ]
+    assert np.mean(scores) > 0.985
