@@ -167,10 +167,11 @@ def _check_nodes(
         for graph in _check_attributes(node, scope):
             read |= _check_graph(graph, inner, {})
         needs[k] = {made[name] for name in read if name in made} - {-1}
-        for name in read - made.keys():
-            if not scope.sees(name):
-                raise InvalidGraph(f"{scope.model}: {_label(node)} reads '{name}', which nothing makes.")
-            captured.add(name)
+        for name in read:
+            if name not in made:
+                if not scope.sees(name):
+                    raise InvalidGraph(f"{scope.model}: {_label(node)} reads '{name}', which nothing makes.")
+                captured.add(name)
     for name in outputs:
         if name not in made:
             raise InvalidGraph(f"{scope.model}: the output '{name}' is made by nothing in its graph.")

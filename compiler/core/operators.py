@@ -25,12 +25,6 @@ class Signature:
     attributes: Mapping[str, tuple[int, bool]]
 
 
-_KINDS = {
-    kind: onnx.AttributeProto.AttributeType.Value(name)
-    for name, kind in onnx.defs.OpSchema.AttrType.__members__.items()
-}
-
-
 @cache
 def newest_versions() -> dict[str, int]:
     """Domain -> its newest version that the installed onnx knows."""
@@ -59,7 +53,7 @@ def signature(domain: str, op_type: str, version: int) -> Signature | None:
     return Signature(
         range(schema.min_input, schema.max_input + 1),
         range(schema.min_output, schema.max_output + 1),
-        {name: (_KINDS[attribute.type], attribute.required) for name, attribute in schema.attributes.items()},
+        {name: (_kind(attribute.type), attribute.required) for name, attribute in schema.attributes.items()},
     )
 
 
@@ -74,6 +68,12 @@ def check_opset(model: str, domain: str, version: int) -> None:
             f"{model}: {what} {version} is unknown; onnx {onnx.__version__} knows those up to {newest}.",
             "Update onnx, or export with an older one." if version > newest else "",
         )
+
+
+def _kind(kind: onnx.defs.OpSchema.AttrType) -> int:
+    """AttrType.INTS -> AttributeProto.INTS; the two enumerations share names."""
+    value: int = onnx.AttributeProto.AttributeType.Value(str(kind).removeprefix("AttrType."))
+    return value
 
 
 def _schema(domain: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:

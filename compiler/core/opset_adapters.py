@@ -1,6 +1,7 @@
 """What changed in the standard operators, so that old nodes must change to mean the same.
 
-Opsets 1 to 5 predate the runtimes at hand: what changed in them is refused, what did not is kept. Changes that only add types, inputs, or attributes with fitting defaults need nothing here.
+Opsets 1 to 5 predate the runtimes at hand: what changed in them is refused, what did not is kept. Changes that only
+add types, inputs, or attributes with fitting defaults need nothing here.
 https://github.com/onnx/onnx/blob/main/docs/Changelog.md
 """
 
