@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from lwc.compiler.core.artifact import finite
+from lwc.compiler.core.plain import finite
 from lwc.compiler.core.report import CompileReport, SiteReport
 
 BAR_WIDTH = 560  # pixels of the longest bar

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import logging
 import os
@@ -16,11 +17,7 @@ from typing import NoReturn
 import click
 
 from lwc._version import __version__
-from lwc.compiler.cli.about import doctor, passes, report, targets, view
-from lwc.compiler.cli.compile import BestEffort, compile_, demo
-from lwc.compiler.cli.compile import run as run_artifact
-from lwc.compiler.cli.look import analyze, bench, inspect, verify
-from lwc.compiler.cli.screen import write
+from lwc.compiler.cli.screen import BestEffort, write
 from lwc.compiler.core.errors import BadInput, InternalError, Interrupted, LwcError, UsageError
 
 REPORT_BUG = (
@@ -31,18 +28,44 @@ FILE_ERRORS = frozenset(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# Commands by name: where they are, and their line in `lwc --help`. Each is imported when it is called.
+COMMANDS = {
+    "compile": ("compile:compile_", "Compile MODEL into an artifact."),
+    "run": ("compile:run", "Run ARTIFACT (or a model file) once."),
+    "bench": ("look:bench", "Measure latency and memory of models and artifacts."),
+    "verify": ("look:verify", "Compare models or artifacts A and B on the same samples."),
+    "inspect": ("look:inspect", "Show the layers of MODEL (or an artifact)."),
+    "analyze": ("look:analyze", "Show what each choice would cost and lose at each layer."),
+    "passes": ("about:passes", "List the passes, in the order they run."),
+    "targets": ("about:targets", "List the targets."),
+    "doctor": ("about:doctor", "Tell what works on this machine, and how to get the rest."),
+    "report": ("about:report", "Open the report page of ARTIFACT."),
+    "view": ("about:view", "Show the graph of MODEL (or an artifact) in Netron."),
+    "demo": ("compile:demo", "Compile a small trained classifier of handwritten digits."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called: `lwc --help` and `lwc doctor` need no model code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            self.add_command(getattr(importlib.import_module(f"lwc.compiler.cli.{module}"), attribute), cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lwc")
 def lwc() -> None:
     """The layer-wise compiler: an ONNX model in, the fastest or smallest deployable within budget out."""
-
-
-COMMANDS = (
-    compile_, run_artifact, bench, verify, inspect, analyze,
-    passes, targets, doctor, report, view, demo,
-)  # fmt: skip
-for command in COMMANDS:
-    lwc.add_command(command)
 
 
 def main() -> NoReturn:
@@ -71,10 +94,8 @@ def run(args: Sequence[str]) -> int:
     except InternalError as error:
         _trace(args)
         return _tell(InternalError(error.message, f"{error.hint} {REPORT_BUG}".strip()), as_json)
-    except BestEffort as error:
-        return _tell(error, as_json=False)
     except LwcError as error:
-        return _tell(error, as_json)
+        return _tell(error, as_json and not isinstance(error, BestEffort))
     except OSError as error:
         if error.errno in FILE_ERRORS and error.filename is not None:
             return _tell(BadInput(f"'{error.filename}': {error.strerror}."), as_json)

@@ -12,11 +12,11 @@ import click
 import numpy as np
 
 from lwc.compiler.cli import parameters
-from lwc.compiler.cli.screen import Column, Screen
+from lwc.compiler.cli.screen import BestEffort, Column, Screen
 from lwc.compiler.core.artifact import Artifact
 from lwc.compiler.core.backend import Array, Port
 from lwc.compiler.core.cache import write_aside
-from lwc.compiler.core.errors import BadInput, BudgetNotHeld, UsageError
+from lwc.compiler.core.errors import BadInput, UsageError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.report import CompileReport
 from lwc.compiler.core.target import find_target
@@ -72,10 +72,6 @@ def _compile(screen: Screen, model: Model, options: CompileOptions) -> None:
     broken = broken_budget(artifact.report, options)
     if broken:
         raise BestEffort(broken, f"The best found was written to '{artifact.folder}'.")
-
-
-class BestEffort(BudgetNotHeld):
-    """A budget was not held, and --best-effort wrote the best found; the report is on stdout already."""
 
 
 def broken_budget(report: CompileReport, options: CompileOptions) -> str:

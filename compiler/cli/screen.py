@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from lwc.compiler.core.artifact import finite
+from lwc.compiler.core.errors import BudgetNotHeld
+from lwc.compiler.core.plain import finite
 from lwc.compiler.core.progress import Progress, Silent
 
 
@@ -60,6 +61,10 @@ class Screen:
                 yield bars
         else:
             yield Lines()
+
+
+class BestEffort(BudgetNotHeld):
+    """A budget was not held, and --best-effort wrote the best found; the report is on stdout already."""
 
 
 class Lines:

@@ -23,6 +23,7 @@ import numpy as np
 from lwc._version import __version__
 from lwc.compiler.core.backend import Port
 from lwc.compiler.core.errors import BadInput, ChangedArtifact, UsageError
+from lwc.compiler.core.plain import finite
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import (
     Accuracy,
@@ -162,17 +163,6 @@ def write_report(folder: Path, report: CompileReport) -> None:
 def report_json(report: CompileReport) -> str:
     """The report as text; infinite and undefined numbers, which JSON lacks, become null."""
     return json.dumps(finite(report.to_dict()), indent=1, allow_nan=False) + "\n"
-
-
-def finite(data: Any) -> Any:
-    """The same plain values with null in place of infinities and NaN."""
-    if isinstance(data, dict):
-        return {key: finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [finite(value) for value in data]
-    if isinstance(data, np.generic):
-        return finite(data.item())
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def read_report(data: dict[str, Any]) -> CompileReport:

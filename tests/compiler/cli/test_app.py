@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +164,7 @@ def test_version_and_help_are_no_errors(capsys: pytest.CaptureFixture[str]) -> N
 
     assert app.run(["--version"]) == 0
     assert lwc.__version__ in capsys.readouterr().out
-    for command in (None, *app.lwc.commands):
+    for command in (None, *app.COMMANDS):
         assert app.run([command, "--help"] if command else ["--help"]) == 0
     assert "Usage" in capsys.readouterr().out
 
@@ -172,11 +174,21 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "compile" in capsys.readouterr().err
 
 
-def test_every_command_of_the_contract_is_there_with_a_help_text() -> None:
+def test_every_command_of_the_contract_is_there_and_explains_itself() -> None:
     expected = {"compile", "inspect", "analyze", "verify", "bench", "run"}
     expected |= {"passes", "targets", "doctor", "report", "view"}
-    assert expected <= set(app.lwc.commands)
-    assert all(command.help for command in app.lwc.commands.values())
+    assert expected <= set(app.COMMANDS)
+    context = click.Context(app.lwc)
+    for name, (_, summary) in app.COMMANDS.items():
+        command = app.lwc.get_command(context, name)
+        assert command is not None
+        assert (command.help or "").startswith(summary.rstrip("."))
+
+
+def test_the_help_needs_no_model_code() -> None:
+    code = "import sys; from lwc.compiler.cli import run; run(['--help']); print({'onnx', 'onnx_ir'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
 
 
 def test_every_error_class_has_an_exit_code_of_the_contract() -> None:

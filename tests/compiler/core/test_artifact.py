@@ -9,7 +9,6 @@ import pytest
 from lwc.compiler.core.artifact import (
     Artifact,
     check_destination,
-    finite,
     is_artifact,
     read_report,
     replacing,
@@ -214,14 +213,6 @@ def test_infinite_numbers_become_null_and_identical_outputs_come_back() -> None:
     text = report_json(before)
     assert json.loads(text)["fidelity"]["outputs"]["y"]["sqnr_db"] is None
     assert read_report(json.loads(text)) == before
-
-
-def test_numpy_numbers_become_plain_ones() -> None:
-    assert finite({"a": np.float32(0.5), "b": (np.int64(3), np.nan), "c": True}) == {
-        "a": 0.5,
-        "b": [3, None],
-        "c": True,
-    }
 
 
 def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
