@@ -41,6 +41,7 @@ ANSIBLE = Package(
     version="2.19.14",
     sha256="d518d0e96fa75bedfe9b0a96d5b158aa712d092961824c115140c8677b88ff06",
     licence="GPL-3.0-or-later",
+    python="3.11",
 )
 BOKEH = Package(
     name="bokeh",

