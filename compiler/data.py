@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lwc.compiler.core.backend import Port
+from lwc.compiler.core.backend import Feeds, Port
 from lwc.compiler.core.errors import BadCalibration
 from lwc.compiler.core.model import Model
 from lwc.compiler.fitting import fit
@@ -141,13 +141,16 @@ def synthesize(
     count: int = 32,
     seed: int = 0,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    run: Callable[[Feeds], object] | None = None,
 ) -> Calibration:
     """Plausible inputs by type and name, made anew on each reading; see lwc.compiler.synthetic.
 
     model: read for vocabulary sizes and pixel scales;  shapes: input name -> shape that overrides the port's
+    run: of a session of the model; free dimensions then take the first likely sizes that it runs on
+    Raises BadCalibration.
     """
     inputs = tuple(inputs)
-    store = SyntheticSamples.plan(inputs, model, count, seed, shapes or {})
+    store = SyntheticSamples.plan(inputs, model, count, seed, shapes or {}, run)
     prints = {index: Fingerprint(key, key, 0) for index, key in enumerate(store.keys())}
     return Calibration(store, inputs, tuple(range(count)), prints, seed, source="synthetic")
 

@@ -11,12 +11,13 @@ Floats = NDArray[np.float64]
 
 
 def image(rng: np.random.Generator, channels: int, height: int, width: int) -> Floats:
-    """[channels, height, width] in 0 .. 1: amplitudes falling as 1/f, as photographs' do (Field 1987), and edges.
+    """[channels, height, width] in 0 .. 1, amplitudes falling as photographs' do, 1/f^1.2, and some edges.
 
-    Channels share most of their light, as colours of one scene do.
+    Tolhurst, Tadmor & Chao 1992 found exponents from 0.8 to 1.5. Channels share most of their
+    light, as colours of one scene do.
     """
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
-    falling = 1.0 / np.maximum(np.hypot(rows, columns), 1.0 / max(height, width, 2))
+    falling = 1.0 / np.maximum(np.hypot(rows, columns), 1.0 / max(height, width, 2)) ** 1.2
     fields = [
         np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * falling, (height, width))
         for _ in range(channels + 1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +22,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lwc.compiler.core.accumulate import is_float
-from lwc.compiler.core.backend import Port
-from lwc.compiler.core.errors import BadCalibration
+from lwc.compiler.core.backend import Feeds, Port
+from lwc.compiler.core.errors import BadCalibration, LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.fitting import STATE
 from lwc.compiler.signals import image, sound, tokens
+from lwc.compiler.synthetic_shapes import CANDIDATES, CHANNELS, Sizes, resolve
 
 Array = NDArray[Any]
 
-STEPS = 64  # tokens or frames, where free
-SIDE = 224  # pixels, where free: a multiple of 32, as most networks halve five times
-LINE = 320  # pixels of the free side of a text line, whose other side is at most 64
-SECOND = 16000  # samples of sound, where free
-_CHANNELS = (1, 3, 4)
+RATE = 16000  # samples of sound a second
 _UNKNOWN_VOCABULARY = 100
 # Mean and deviation of photographs' pixels, roughly ImageNet's.
 _MEAN, _DEVIATION = 0.45, 0.225
@@ -46,6 +42,7 @@ _SEGMENT = re.compile(r"token_type|segment", re.IGNORECASE)
 _POSITION = re.compile(r"position", re.IGNORECASE)
 _LENGTH = re.compile(r"len(gth)?s?(_|$|\d)", re.IGNORECASE)
 _RATE = re.compile(r"^sr$|sample_?rate|sampling_?rate", re.IGNORECASE)
+_BYTES = re.compile(r"byte", re.IGNORECASE)
 _SIZE = re.compile(r"(im|img|image|target|orig)\w*_(shape|size)", re.IGNORECASE)
 _UNIT = re.compile(r"scale|factor|temperature|speed", re.IGNORECASE)
 # Operators that hand codes on unchanged, between an input and the Gather that looks them up.
@@ -68,9 +65,17 @@ class SyntheticSamples:
 
     @staticmethod
     def plan(
-        inputs: Sequence[Port], model: Model | None, count: int, seed: int, fixed: Mapping[str, Sequence[int]]
+        inputs: Sequence[Port],
+        model: Model | None,
+        count: int,
+        seed: int,
+        fixed: Mapping[str, Sequence[int]],
+        run: Callable[[Feeds], object] | None = None,
     ) -> SyntheticSamples:
-        """Decide shapes and scales. Raises BadCalibration for inputs that cannot be made up."""
+        """Decide shapes and scales, by trying CANDIDATES where `run` is given.
+
+        Raises BadCalibration for inputs that cannot be made up.
+        """
         strange = [port.name for port in inputs if port.dtype.kind not in "biufV"]
         if strange:
             raise BadCalibration(
@@ -79,15 +84,28 @@ class SyntheticSamples:
         values = {value.name: value for value in model.graph.inputs} if model is not None else {}
         vocabularies = {name: size for name in values if name and (size := _vocabulary(values[name])) is not None}
         pixels = frozenset(name for name in values if name and _takes_pixels(values[name]))
-        shapes = _resolve(inputs, fixed)
-        return SyntheticSamples(tuple(inputs), shapes, vocabularies, pixels, count, seed)
+        first: LwcError | None = None
+        for sizes in CANDIDATES:
+            shapes = resolve(inputs, fixed, sizes)
+            samples = SyntheticSamples(tuple(inputs), shapes, vocabularies, pixels, count, seed)
+            if run is None:
+                return samples
+            try:
+                run(samples[0])
+                return samples
+            except LwcError as error:
+                first = first or error
+        raise BadCalibration(
+            f"No made-up inputs were found that the model runs on ({first.message if first else ''}).",
+            "Give samples (--calib), or fix shapes (--shape NAME=1,3,48,320).",
+        ) from first
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Mapping[str, Array]:
         rng = np.random.default_rng([self.seed, index])
-        steps = max((self.shapes[port.name][-1] for port in self.inputs if self._is_text(port)), default=STEPS)
+        steps = max((self.shapes[port.name][-1] for port in self.inputs if self._is_text(port)), default=Sizes.steps)
         used = int(rng.integers(max(1, steps // 2), steps + 1))
         return {port.name: self._make(port, rng, used).astype(port.dtype) for port in self.inputs}
 
@@ -107,7 +125,7 @@ class SyntheticSamples:
         """used: how many tokens of the sample are not padding."""
         name, shape = port.name, self.shapes[port.name]
         if _RATE.search(name):
-            return np.full(shape, SECOND)
+            return np.full(shape, RATE)
         if _MASK.search(name):
             return _padded(shape, used)
         if STATE.search(name):
@@ -130,7 +148,8 @@ class SyntheticSamples:
         if port.dtype.kind == "b":
             return rng.random(shape) < 0.5
         limit = 2 ** (8 * port.dtype.itemsize - 1) - 1
-        return tokens(rng, min(self.vocabularies.get(port.name, _UNKNOWN_VOCABULARY), limit), shape)
+        unknown = 256 if _BYTES.search(port.name) else _UNKNOWN_VOCABULARY
+        return tokens(rng, min(self.vocabularies.get(port.name, unknown), limit), shape)
 
     def _floats(self, port: Port, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         axis = _image_axis(shape)
@@ -155,7 +174,7 @@ class SyntheticSamples:
             if axis is not None:
                 sides = [size for i, size in enumerate(shape[1:], 1) if i != axis]
                 return np.array((sides + [1] * 8)[: wanted[0] if wanted else 1])
-        return np.array([SIDE])
+        return np.array([Sizes.height])
 
 
 def _padded(shape: tuple[int, ...], used: int) -> Array:
@@ -169,56 +188,9 @@ def _image_axis(shape: Sequence[int]) -> int | None:
     """The channel axis of a batch of images, or None."""
     if len(shape) != 4:
         return None
-    if shape[1] in _CHANNELS and min(shape[2:]) >= 8:
+    if shape[1] in CHANNELS and min(shape[2:]) >= 8:
         return 1
-    return 3 if shape[3] in _CHANNELS and min(shape[1:3]) >= 8 else None
-
-
-def _resolve(inputs: Sequence[Port], fixed: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """Sizes for free dimensions; those of one name agree across inputs."""
-    symbols: dict[str, int] = {}
-    for port in inputs:
-        for dimension, size in zip(port.shape, fixed.get(port.name, ()), strict=False):
-            if isinstance(dimension, str) and dimension != "?":
-                symbols[dimension] = int(size)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for port in inputs:
-        if port.name in fixed:
-            shapes[port.name] = tuple(int(size) for size in fixed[port.name])
-            continue
-        guessed = _guess(port)
-        sizes = []
-        for dimension, guess in zip(port.shape, guessed, strict=True):
-            known = symbols.setdefault(dimension, guess) if isinstance(dimension, str) and dimension != "?" else guess
-            sizes.append(known)
-        shapes[port.name] = tuple(sizes)
-    return shapes
-
-
-def _guess(port: Port) -> list[int]:
-    """A size for every dimension of one input, by rank and name."""
-    shape = port.shape
-    free = [not isinstance(size, int) for size in shape]
-    sizes = [size if isinstance(size, int) else STEPS for size in shape]
-    named = [size.lower() if isinstance(size, str) else "" for size in shape]
-    if len(shape) == 4 and (is_float(port.dtype) or port.dtype == np.uint8) and not STATE.search(port.name):
-        last = not free[3] and sizes[3] in _CHANNELS and sizes[1] not in _CHANNELS
-        sides = (1, 2) if last else (2, 3)
-        if not last and free[1]:
-            sizes[1] = 3
-        for side, other in (sides, sides[::-1]):
-            if free[side]:
-                sizes[side] = LINE if not free[other] and sizes[other] <= 64 else SIDE
-    elif is_float(port.dtype) and len(shape) in (1, 2) and free[-1] and not STATE.search(port.name):
-        sizes[-1] = SECOND
-    if free and free[0] and (len(shape) > 1 or "batch" in named[0] or not is_float(port.dtype)):
-        sizes[0] = 1
-    for axis, name in enumerate(named):
-        if "batch" in name and free[axis]:
-            sizes[axis] = 1
-        if "past" in name:
-            sizes[axis] = 2 * STEPS if "+" in name else STEPS
-    return sizes
+    return 3 if shape[3] in CHANNELS and min(shape[1:3]) >= 8 else None
 
 
 def _vocabulary(value: ir.Value) -> int | None:
