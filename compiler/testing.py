@@ -36,6 +36,7 @@ class Tolerance:
 EXACT = Tolerance("exact", 0.0, 0.0)
 FP64 = Tolerance("fp64", 1e-12, 1e-11)
 FP32 = Tolerance("fp32", 2e-6, 2e-5)
+DEEP_FP32 = Tolerance("fp32 through a whole network", 1e-4, 1e-3)
 FP16 = Tolerance("fp16", 2e-3, 4e-3)
 BF16 = Tolerance("bf16", 1.6e-2, 3.2e-2)
 FP8 = Tolerance("fp8", 0.13, 0.13)

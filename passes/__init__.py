@@ -18,6 +18,15 @@ from lwc.passes.canonicalize.name_nodes import NameNodes
 from lwc.passes.canonicalize.remove_no_ops import RemoveNoOps
 from lwc.passes.canonicalize.remove_unused import RemoveUnused
 from lwc.passes.canonicalize.unlist_initializers import UnlistInitializers
+from lwc.passes.fuse.drop_zero_states import DropZeroStates
+from lwc.passes.fuse.fold_affine import FoldAffine
+from lwc.passes.fuse.fold_pad import FoldPad
+from lwc.passes.fuse.fold_squeeze import FoldSqueeze
+from lwc.passes.fuse.merge_clips import MergeClips
+from lwc.passes.fuse.merge_gelu import MergeGelu
+from lwc.passes.fuse.merge_hard_sigmoid import MergeHardSigmoid
+from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
+from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
 
 CANONICALIZE: tuple[Pass, ...] = (
     UnlistInitializers(),
@@ -36,7 +45,17 @@ CANONICALIZE: tuple[Pass, ...] = (
     MergeDuplicates(),
     RemoveUnused(),
 )
-FUSE: tuple[Pass, ...] = ()
+FUSE: tuple[Pass, ...] = (
+    FoldPad(),
+    FoldAffine(),
+    MergeClips(),
+    FoldSqueeze(),
+    MergeHardSigmoid(),
+    MergeLayerNorm(),
+    MergeGelu(),
+    DropZeroStates(),
+    MergeMatMulAdd(),
+)
 
 ROUNDS = 6
 

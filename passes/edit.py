@@ -80,12 +80,23 @@ def constant_array(value: ir.Value | None) -> Array | None:
     return tensor.numpy()
 
 
+def is_float(array: Array) -> bool:
+    """Whether its numbers can be weights: 16, 32 or 64 bits; not the 8-bit formats, which have a scale elsewhere."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
 def constant_ints(value: ir.Value | None) -> list[int] | None:
     """A constant integer vector or scalar as a list."""
     array = constant_array(value)
     if array is None or array.ndim > 1 or not np.issubdtype(array.dtype, np.integer):
         return None
     return [int(x) for x in array.reshape(-1)]
+
+
+def constant_number(value: ir.Value | None) -> float | None:
+    """The one number that a constant holds."""
+    array = constant_array(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
 
 def ints_of(node: ir.Node, attribute: str, index: int) -> list[int] | None:
@@ -129,7 +140,8 @@ def sole_user(value: ir.Value) -> ir.Node | None:
 def add_initializer(graph: ir.Graph, name: str, array: Array | ir.TensorProtocol) -> ir.Value:
     """A new initializer of `graph`. Claim the name first."""
     tensor = ir.tensor(array, name=name) if isinstance(array, np.ndarray) else array
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     graph.register_initializer(value)
     return value
 
@@ -199,6 +211,6 @@ def replace_node(old: ir.Node, new: ir.Node) -> None:
     graph.remove(old, safe=True)
 
 
-def new_node(op: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = (), outputs: int = 1) -> ir.Node:
+def new_node(op: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = ()) -> ir.Node:
     """A node of the standard domain that is in no graph yet."""
-    return ir.Node("", op, inputs, attributes, num_outputs=outputs)
+    return ir.Node("", op, inputs, attributes)

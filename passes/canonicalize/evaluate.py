@@ -157,11 +157,14 @@ def _vector(node: ir.Node, tensors: Tensors) -> int:
 
 
 _ELEMENTWISE = (
-    "Add Sub Mul Div Pow Mod Neg Abs Sqrt Reciprocal Exp Log Floor Ceil Sign Min Max Sum Mean Relu Sigmoid Tanh "
-    "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not Where Clip Sin Cos"
-).split()
-_VIEWS = "Reshape Transpose Squeeze Unsqueeze Flatten Identity Cast Slice Shape Size Split".split()
-_REDUCTIONS = "ReduceSum ReduceProd ReduceMax ReduceMin ReduceMean".split()
+    "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Sign",
+    "Min", "Max", "Sum", "Mean", "Relu", "Sigmoid", "Tanh", "Sin", "Cos", "Clip", "Where", "Equal", "Greater",
+    "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not",
+)  # fmt: skip
+_VIEWS = (
+    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "Slice", "Shape", "Size", "Split",
+)  # fmt: skip
+_REDUCTIONS = ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceMean")
 
 SIZES: Mapping[str, Size] = {
     **dict.fromkeys(_ELEMENTWISE, _broadcast),

@@ -11,7 +11,19 @@ import onnx_ir as ir
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import Site
 from lwc.passes.canonicalize.shape_values import Entry, Known, dims, interpret, lookup
-from lwc.passes.edit import Array, Names, add_initializer, constant, graphs_of, input_of, is_op, opset, redirect, remove, site
+from lwc.passes.edit import (
+    Array,
+    Names,
+    add_initializer,
+    constant,
+    graphs_of,
+    input_of,
+    is_op,
+    opset,
+    redirect,
+    remove,
+    site,
+)
 
 FIRST_WITH_SHAPE_INPUT = 5
 
@@ -42,11 +54,12 @@ class FoldShapes(Pass):
             reshapes = named and opset(model) >= FIRST_WITH_SHAPE_INPUT
             for node in graph:
                 interpret(node, known)
-                if _fold_numbers(graph, node, known, names):
-                    changed.append(site(node))
-                elif reshapes and is_op(node, "Reshape") and _fold_reshape(graph, node, known, names, never_empty):
-                    changed.append(site(node))
-                elif named and is_op(node, "Expand") and _drop_expand(node, known):
+                done = _fold_numbers(graph, node, known, names)
+                if not done and reshapes and is_op(node, "Reshape"):
+                    done = _fold_reshape(graph, node, known, names, never_empty)
+                elif not done and named and is_op(node, "Expand"):
+                    done = _drop_expand(node, known)
+                if done:
                     changed.append(site(node))
         return Outcome(tuple(changed))
 

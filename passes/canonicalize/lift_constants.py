@@ -56,8 +56,7 @@ def constant_of(node: ir.Node) -> ir.TensorProtocol | None:
 def _string_tensor(value: str | list[str]) -> ir.TensorProtocol:
     texts = [value] if isinstance(value, str) else list(value)
     shape: list[int] = [] if isinstance(value, str) else [len(texts)]
-    data = np.array([text.encode() for text in texts], dtype=np.object_).reshape(shape)
-    return ir.StringTensor(data, shape=ir.Shape(shape))
+    return ir.StringTensor([text.encode() for text in texts], shape=ir.Shape(shape))
 
 
 def _lift(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtocol) -> None:
@@ -66,7 +65,7 @@ def _lift(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtocol) -> None:
     value = ir.Value(
         name=name,
         type=ir.TensorType(tensor.dtype),
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         const_value=tensor,
         metadata_props=dict(output.metadata_props),
     )

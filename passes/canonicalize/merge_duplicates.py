@@ -15,7 +15,7 @@ from lwc.passes.edit import constant, redirect, remove, site
 
 # Two of these are never equal, even with equal inputs (a training Dropout draws too).
 RANDOM = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
 )
 
 

@@ -11,7 +11,17 @@ import onnx_ir as ir
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import Site
 from lwc.passes.edit import (
-    Names, add_initializer, input_of, ints_of, is_op, new_node, opset, redirect, remove, replace_node, site,
+    Names,
+    add_initializer,
+    input_of,
+    ints_of,
+    is_op,
+    new_node,
+    opset,
+    redirect,
+    remove,
+    replace_node,
+    site,
 )  # fmt: skip
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -78,7 +88,7 @@ def _shape(graph: ir.Graph, node: ir.Node, names: Names) -> ir.Value | None:
     known = node.outputs[0].shape
     if known is not None:
         dims = [dim if isinstance(dim, int) else -1 for dim in known]
-        if dims.count(-1) == 0 and 0 not in dims or dims.count(-1) == 1 and 0 not in dims:
+        if dims.count(-1) <= 1 and 0 not in dims:
             return add_initializer(graph, names.claim(f"{node.outputs[0].name}.shape"), np.array(dims, np.int64))
     wanted = ints_of(node, "shape", 1) if is_op(node, "Reshape") else None
     return input_of(node, 1) if wanted and 0 not in wanted else None

@@ -25,7 +25,7 @@ class RemoveUnused(ForeignPass):
         _remove_unused_control_flow(model)
         onnx_ir_passes.RemoveUnusedNodesPass()(model)
         _remove_unused_subgraph_initializers(model)
-        onnx_ir_passes.RemoveUnusedFunctionsPass()(model)
+        onnx_ir_passes.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
         onnx_ir_passes.RemoveUnusedOpsetsPass()(model)
 
 

@@ -16,7 +16,7 @@ from lwc.passes.edit import Array, constant_array, constant_ints, input_of, ints
 
 Entry = int | str | None
 MAX_ENTRIES = 64
-INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
+KINDS = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ def lookup(value: ir.Value | None, known: Known) -> Vector | None:
     if value not in known and value.is_initializer():
         array = constant_array(value)
         dtype = value.const_value.dtype if value.const_value is not None else None
-        if array is not None and array.ndim <= 1 and array.size <= MAX_ENTRIES and dtype is not None:
-            if dtype in INTEGERS or dtype == ir.DataType.BOOL:
-                known[value] = Vector(tuple(int(x) for x in array.reshape(-1)), array.ndim == 0, dtype)
+        if array is not None and array.ndim <= 1 and array.size <= MAX_ENTRIES and dtype in KINDS:
+            known[value] = Vector(tuple(int(x) for x in array.reshape(-1)), array.ndim == 0, dtype)
     return known.get(value)
 
 

@@ -24,7 +24,6 @@ import onnxsim
 import onnxslim
 
 from lwc.compiler.core.errors import LwcError
-from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.target import host
 from lwc.compiler.testing import disagreement, draw_feeds
@@ -75,9 +74,9 @@ def sample(name: str, model: onnx.ModelProto) -> Mapping[str, Any]:
 
 
 def by_lwc(name: str, original: onnx.ModelProto) -> onnx.ModelProto:
-    model = Model.open(zoo.path(name))
-    clean(host()).run(model.ir, PassContext(host()))
-    return ir.to_proto(model.ir)
+    model = ir.from_proto(original)
+    clean(host()).run(model, PassContext(host()))
+    return ir.to_proto(model)
 
 
 def by_onnxsim(name: str, original: onnx.ModelProto) -> onnx.ModelProto:
