@@ -3,9 +3,10 @@
 What becomes one kernel follows ONNX Runtime on CPUs (found by saving its optimized graphs, 1.31):
 
     Conv, Gemm, MatMul (+ Add of a constant) (+ Relu or Clip)     QLinearConv, QGemm, QLinearMatMul
-    Add, Mul, Concat, AveragePool (+ Relu or Clip)                QLinearAdd ... of com.microsoft
+    Add, Sum of two, Mul, Concat (+ Relu or Clip)                 QLinearAdd ... of com.microsoft
+    AveragePool, BatchNormalization (+ Relu or Clip)              depthwise QLinearConv
     GlobalAveragePool, Sigmoid, LeakyRelu, Softmax                one kernel each
-    HardSigmoid, HardSwish, Tanh                                  written as Add, Mul, Sigmoid: see lwc.passes.precision
+    HardSigmoid, HardSwish, Tanh                                  QLinearAdd, QLinearMul, QLinearSigmoid
     ConvTranspose, normalizations, Gelu                           none
 
 A Relu or Clip behind a unit costs nothing: the limits of the quantized range do its work. Scope: main graph.
@@ -22,7 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 WEIGHT_OPS = frozenset({"Conv", "Gemm", "MatMul"})
-ELEMENTWISE_OPS = frozenset({"Add", "Mul", "Concat"})
+ELEMENTWISE_OPS = frozenset({"Add", "Sum", "Mul", "Concat", "BatchNormalization"})
 UNARY_OPS = frozenset(
     {"AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Softmax", "HardSigmoid", "HardSwish", "Tanh"}
 )
@@ -118,8 +119,14 @@ def _activations_only(node: ir.Node) -> Unit | str:
             return "the type of an input is unknown"
     if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0) != 0:
         return "integer pooling does not round sizes up"
-    if node.op_type in ("HardSigmoid",) and node.attributes.get_float("alpha", 0.2) <= 0:
+    if node.op_type == "HardSigmoid" and node.attributes.get_float("alpha", 0.2) <= 0:
         return "its slope is not positive"
+    if node.op_type == "Sum" and len(node.inputs) != 2:
+        return "it does not add two values"
+    if node.op_type == "BatchNormalization" and (constants != (1, 2, 3, 4) or _rank(node.inputs[0], 0) < 3):
+        return "it is not applied to images with constants"
+    if node.op_type == "BatchNormalization" and len(node.outputs) > 1:
+        return "it is in training mode"
     return Unit(node, inputs, node.outputs[0], constants, writes_float=node.op_type == "MatMul")
 
 

@@ -21,7 +21,8 @@ MOVES = frozenset(
 )  # fmt: skip
 
 # Through these ONNX Runtime keeps the channels-last layout that its integer Conv works in.
-_KEEPS_CHANNELS_LAST = frozenset({"Add", "Mul", "Concat", "MaxPool", "Relu"})
+_KEEPS_CHANNELS_LAST = frozenset({"Add", "Sum", "Mul", "Div", "Concat", "MaxPool", "Relu"})
+_BECOMES_CONV = frozenset({"Conv", "AveragePool", "BatchNormalization"})
 
 
 def follows(node: ir.Node) -> bool:
@@ -77,7 +78,7 @@ def _in_channels_last(value: ir.Value | None) -> bool:
         node = None if value is None else value.producer()
         if node is None:
             return False
-        if node.op_type == "Conv":
+        if node.op_type in _BECOMES_CONV:
             return True
         if node.op_type not in _KEEPS_CHANNELS_LAST:
             return False

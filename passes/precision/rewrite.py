@@ -92,6 +92,7 @@ class Rewriter:
         output = unit.output
         if unit.node not in self.formats.emitting:
             if result.value is not output:
+                self._renames.append((result.value, output.name or ""))
                 redirect(output, result.value)
         elif result.codes is not None:
             self._publish(output, result.codes)
@@ -142,6 +143,7 @@ class Rewriter:
         """Let integer readers of `value` find its codes, and the others read them dequantized."""
         self._codes[value] = codes
         name = value.name or ""
+        self._let_measure(value, codes)
         readers = [use for use in value.uses() if use.node is not quantizer and not self._finds_codes(*use)]
         is_output = value.is_graph_output()
         if readers or is_output:
@@ -163,6 +165,12 @@ class Rewriter:
 
     def _finds_codes(self, node: ir.Node, index: int) -> bool:
         return self.formats.reads_integers(node, index) or node in self._dead
+
+    def _let_measure(self, value: ir.Value, codes: Codes) -> None:
+        """Shape and Size do not care what they measure."""
+        for node, index in value.uses():
+            if node.op_type in ("Shape", "Size") and node.domain == "" and node.graph is self.graph:
+                node.replace_input_with(index, codes.value)
 
     def _drop_unread_constants(self) -> None:
         initializers = self.graph.initializers

@@ -117,6 +117,8 @@ def test_layer_with_weight_becomes_one_integer_kernel(study: Callable[..., Any],
         ("y = Softmax <axis = 3> (c)", "QLinearSoftmax"),
         ("y = Add (c, c)", "QLinearAdd"),
         ("y = Add (c, k)", "QLinearAdd"),
+        ("y = Sum (c, k)", "QLinearAdd"),
+        ("y = BatchNormalization (c, v, v, v, v)", "QLinearConv"),
         ("y = Mul (c, k)", "QLinearMul"),
         ("y = HardSigmoid <alpha = 0.16666667, beta = 0.5> (c)", "QLinearAdd"),
         ("y = HardSigmoid <alpha = 0.2, beta = 0.5> (c)", "QLinearAdd"),
@@ -129,7 +131,7 @@ def test_operator_behind_an_integer_layer_becomes_one_integer_kernel(
     study: Callable[..., Any], body: str, kernel: str
 ) -> None:
     text = "agraph (float[1,8,8,8] x) => (float[N,C,H,W] y) { c = Conv (x, w)\n" + body + " }"
-    result = study(text, {"w": draw(8, 8, 1, 1), "k": draw(1, 8, 1, 1)})
+    result = study(text, {"w": draw(8, 8, 1, 1), "k": draw(1, 8, 1, 1), "v": np.abs(draw(8))})
     assert sorted(result.executed) == sorted([Q, "QLinearConv", kernel, DQ])
     assert result.sqnr() > (20.0 if "Softmax" in body else FAITHFUL)
 
@@ -312,6 +314,17 @@ def test_integer_value_that_is_also_an_output_keeps_its_name(study: Callable[...
     assert list(result.found) == ["c", "y"]
     assert result.executed.count(Q) == 1
     assert min(result.sqnr("c"), result.sqnr("y")) > FAITHFUL
+
+
+def test_shape_of_an_integer_value_is_taken_from_its_codes(study: Callable[..., Any]) -> None:
+    text = """agraph (float[batch,8,8,8] x) => (float[batch,8,8,8] y, int64[4] s) {
+        c = Conv (x, w)
+        s = Shape (c)
+        y = Conv (c, w)
+    }"""
+    result = study(text, {"w": draw(8, 8, 1, 1)})
+    assert result.executed.count(DQ) == 1
+    np.testing.assert_array_equal(result.found["s"], result.wanted["s"])
 
 
 def test_matmul_writes_integers_for_an_integer_reader_behind_reshapes(study: Callable[..., Any]) -> None:
