@@ -17,6 +17,7 @@ from lwc.compiler.sources import Openable, Source, open_samples, open_source
 RUNS = 20
 SAMPLES = 4
 INSERTED = "(runtime)"
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def inspect(
 ) -> list[Layer]:
     """The layers in topological order; nodes that the runtime made up follow with the operator '(runtime)'.
 
+    Conversions to and from integers are layers only where they take time of their own.
+
     profile: run the model to measure shares of time, on samples of `calib` or synthetic ones
     """
     opened = open_source(source)
@@ -57,7 +60,7 @@ def inspect(
     infer_shapes(annotated.ir)
     layers = [replace(layer, choice=choices.get(layer.name, "")) for layer in _layers(annotated.graph)]
     if not profile:
-        return layers
+        return [layer for layer in layers if layer.op not in CONVERSIONS]
     return _timed(layers, _milliseconds(opened, find_target(target), calib, shape, seed))
 
 
@@ -65,7 +68,7 @@ def _layers(graph: ir.Graph) -> Iterator[Layer]:
     for node in graph:
         if _is_constant(node):
             continue
-        tensors = [tensor for value in node.inputs if (tensor := _weight(value)) is not None]
+        tensors = _weights(node)
         output = node.outputs[0] if node.outputs else None
         yield Layer(
             node.name or (output.name if output is not None else None) or node.op_type,
@@ -80,6 +83,13 @@ def _layers(graph: ir.Graph) -> Iterator[Layer]:
 def _is_constant(node: ir.Node) -> bool:
     """A Constant, or the DequantizeLinear of a weight: counted with the layer that reads it."""
     return node.op_type == "Constant" or (node.op_type == "DequantizeLinear" and _stored(node.inputs[0]) is not None)
+
+
+def _weights(node: ir.Node) -> list[ir.TensorProtocol]:
+    """The stored tensors a node works with; scales and zero points are none."""
+    if node.op_type in CONVERSIONS:
+        return []
+    return [tensor for value in node.inputs if (tensor := _weight(value)) is not None]
 
 
 def _weight(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -124,4 +134,5 @@ def _timed(layers: Sequence[Layer], milliseconds: Mapping[str, float]) -> list[L
     return [
         replace(layer, share=milliseconds[layer.name] / total) if layer.name in milliseconds else layer
         for layer in layers
+        if layer.name in milliseconds or layer.op not in CONVERSIONS
     ] + inserted

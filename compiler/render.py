@@ -19,7 +19,8 @@ from lwc.compiler.core.report import CompileReport, SiteReport
 
 BAR_WIDTH = 560  # pixels of the longest bar
 PLOT_WIDTH, PLOT_HEIGHT = 960, 240
-LEAST_LOSS = 1e-9  # losses below it are drawn on the floor of the logarithmic axis
+LEAST_LOSS = 1e-12  # of the logarithmic axis, which has no zero
+LONGEST_WHISKER = 1.6  # times the longest median: a disturbed run must not shrink the bars
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,14 @@ def sensitivity(sites: Sequence[SiteReport]) -> Sensitivity | None:
     rated = [(site, site.predicted_loss) for site in sites if site.predicted_loss is not None]
     if not any(loss > 0 for _, loss in rated):
         return None
-    shown = [max(loss, LEAST_LOSS) for _, loss in rated]
-    low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))
+    positive = [max(loss, LEAST_LOSS) for _, loss in rated if loss > 0]
+    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     decades = max(1, high - low)
     step = PLOT_WIDTH / len(rated)
     dots = []
-    for i, ((site, loss), value) in enumerate(zip(rated, shown, strict=True)):
-        y = PLOT_HEIGHT * (1 - (math.log10(value) - low) / decades)
+    for i, (site, loss) in enumerate(rated):
+        share = (math.log10(max(loss, LEAST_LOSS)) - low) / decades
+        y = PLOT_HEIGHT * (1 - max(0.0, share))
         title = f"{site.name} ({site.op}): {site.choice}, predicted loss {loss:.3g}"
         dots.append(Dot(i * step, min(y, PLOT_HEIGHT - 2), max(1.0, 0.8 * step), role(site.choice), title))
     ticks = [
@@ -118,14 +120,15 @@ def sensitivity(sites: Sequence[SiteReport]) -> Sensitivity | None:
 
 def _latency_bars(report: CompileReport) -> list[Bar]:
     pair = report.latency
-    longest = max(pair.original.p90_ms, pair.compiled.p90_ms) or 1.0
+    slowest = max(pair.original.median_ms, pair.compiled.median_ms) or 1.0
+    longest = min(max(slowest, pair.original.p90_ms, pair.compiled.p90_ms), LONGEST_WHISKER * slowest)
     return [
         Bar(
             name,
             f"{latency.median_ms:.3g} ms (p90 {latency.p90_ms:.3g}, n = {latency.n}, {latency.source})",
             BAR_WIDTH * latency.median_ms / longest,
             name,
-            BAR_WIDTH * latency.p90_ms / longest,
+            BAR_WIDTH * min(latency.p90_ms, longest) / longest,
         )
         for name, latency in (("original", pair.original), ("compiled", pair.compiled))
     ]

@@ -86,10 +86,19 @@ def _same_signature(a: Source, b: Source, sessions: tuple[Session, Session]) -> 
             raise BadInput(f"'{a.label}' and '{b.label}' differ in their {what}: {lists[0]}; {lists[1]}.")
 
 
-def _compare(sessions: tuple[Session, Session], samples: Calibration, progress: Progress) -> dict[str, OutputFidelity]:
+def _compare(
+    sessions: tuple[Session, Session],
+    samples: Calibration,
+    progress: Progress,
+    names: Mapping[str, tuple[str, str]] | None = None,
+) -> dict[str, OutputFidelity]:
+    """Fidelity of B's values to A's. names: what to call a pair -> its names in A and B; None: the outputs."""
     meter = FidelityMeter()
     for sample in samples:
-        meter.update(sessions[0].run(sample), sessions[1].run(sample))
+        left, right = sessions[0].run(sample), sessions[1].run(sample)
+        if names is not None:
+            left, right = ({name: one[pair[k]] for name, pair in names.items()} for k, one in enumerate((left, right)))
+        meter.update(left, right)
         progress.advance()
     return meter.result()
 
@@ -98,9 +107,9 @@ def _layers(
     a: Source, b: Source, target: Target, samples: Calibration, progress: Progress
 ) -> Iterator[LayerDifference]:
     """The values that both main graphs make, some at a time, in the order of A."""
-    theirs = {value.name for node in b.model.graph for value in node.outputs}
+    theirs = {value.name: value for node in b.model.graph for value in node.outputs}
     shared = [
-        (value.name, node)
+        (value, node)
         for node in a.model.graph
         for value in node.outputs
         if value.name and value.name in theirs and not _is_constant(node)
@@ -108,11 +117,25 @@ def _layers(
     groups = [shared[k : k + VALUES_AT_ONCE] for k in range(0, len(shared), VALUES_AT_ONCE)]
     progress.stage("Comparing layers", len(samples) * len(groups))
     for group in groups:
-        names = [name for name, _ in group]
-        found = _compare((a.tapped(target, names), b.tapped(target, names)), samples, progress)
-        for name, node in group:
-            if name in found:
-                yield LayerDifference(name, node.name or "", node.op_type, found[name])
+        pairs = {value.name or "": (_as_read(value), _as_read(theirs[value.name])) for value, _ in group}
+        tapped = (
+            a.tapped(target, [pair[0] for pair in pairs.values()]),
+            b.tapped(target, [p[1] for p in pairs.values()]),
+        )
+        found = _compare(tapped, samples, progress, pairs)
+        for value, node in group:
+            if value.name in found:
+                yield LayerDifference(value.name or "", node.name or "", node.op_type, found[value.name or ""])
+
+
+def _as_read(value: ir.Value) -> str:
+    """Name of the value that readers get: behind the quantization, which a Relu may have been folded into."""
+    readers = [usage.node for usage in value.uses()]
+    if readers and not value.is_graph_output() and all(node.op_type == "QuantizeLinear" for node in readers):
+        for node in (usage.node for usage in readers[0].outputs[0].uses()):
+            if node.op_type == "DequantizeLinear":
+                return node.outputs[0].name or ""
+    return value.name or ""
 
 
 def _is_constant(node: ir.Node) -> bool:

@@ -103,7 +103,7 @@ def show_report(screen: Screen, artifact: Artifact) -> None:
             f"accuracy, {report.accuracy.metric}",
             f"{report.accuracy.original:.4f}",
             f"{report.accuracy.compiled:.4f}",
-            f"{-report.accuracy.drop:+.4f}",
+            f"{0.0 - report.accuracy.drop:+.4f}",
         ),
         (
             "size, MB",

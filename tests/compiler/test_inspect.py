@@ -54,6 +54,21 @@ def test_a_stored_integer_weight_is_counted_where_it_is_read(model: onnx.ModelPr
     assert (layers["reshape"].parameters, layers["reshape"].bytes) == (4, 4)
 
 
+def test_conversions_that_take_no_time_of_their_own_are_no_layers() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    net (float[1, 8] x) => (float[1, 8] y)
+    <float scale = {0.02}, uint8 zero = {0}>
+    {
+        [quantize] i = QuantizeLinear(x, scale, zero)
+        [dequantize] f = DequantizeLinear(i, scale, zero)
+        [abs] y = Abs(f)
+    }
+    """
+    layers = inspect(onnx.parser.parse_model(text), profile=False)
+    assert [(layer.name, layer.parameters) for layer in layers] == [("abs", 0)]
+
+
 def test_constants_are_no_layers(model: onnx.ModelProto) -> None:
     assert list(by_name(inspect(model, profile=False))) == ["conv", "reshape", "mul"]
 

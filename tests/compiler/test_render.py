@@ -13,7 +13,7 @@ from lwc.compiler.core.report import (
     OutputFidelity,
     SiteReport,
 )
-from lwc.compiler.render import PLOT_HEIGHT, render_html, sensitivity, verdict
+from lwc.compiler.render import BAR_WIDTH, PLOT_HEIGHT, render_html, sensitivity, verdict
 
 VOID = frozenset({"meta", "input", "path", "rect", "link", "br", "img"})
 
@@ -105,6 +105,19 @@ def test_bars_are_as_long_as_their_numbers(report: CompileReport) -> None:
     rects = [attributes for tag, attributes in outline(render_html(report)).tags if tag == "rect"]
     latency = [float(rect["width"] or 0) for rect in rects if rect["class"] in ("original", "compiled")][:2]
     assert latency[0] / latency[1] == pytest.approx(3.0, rel=0.01)
+
+
+def test_one_disturbed_run_does_not_shrink_the_bars(report: CompileReport) -> None:
+    slow = replace(report.latency, original=Latency(17.25, 900.0, 120))
+    rects = [tag for tag in outline(render_html(replace(report, latency=slow))).tags if tag[0] == "rect"]
+    assert float(rects[0][1]["width"] or 0) > BAR_WIDTH / 2
+
+
+def test_a_layer_without_loss_stands_on_the_floor() -> None:
+    plot = sensitivity([site(0, loss=1e-4), site(1, loss=0.0)])
+    assert plot is not None
+    assert plot.dots[1].y == PLOT_HEIGHT - 2
+    assert len(plot.ticks) == 2
 
 
 def test_every_row_can_be_sorted_by_its_numbers(report: CompileReport) -> None:

@@ -99,6 +99,29 @@ def test_files_can_be_compared(tmp_path: Path) -> None:
     assert lwc.verify(tmp_path / "a.onnx", str(tmp_path / "b.onnx"), layers=False).layers == ()
 
 
+def test_a_relu_that_became_part_of_a_quantization_is_no_difference() -> None:
+    relu = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[N, 8] x) => (float[N, 8] y) '
+        "{ [neg] h = Neg(x) [relu] r = Relu(h) [abs] y = Abs(r) }"
+    )
+    quantized = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 8] x) => (float[N, 8] y)
+        <float scale = {0.02}, uint8 zero = {0}>
+        {
+            [neg] r = Neg(x)
+            [q] i = QuantizeLinear(r, scale, zero)
+            [d] f = DequantizeLinear(i, scale, zero)
+            [abs] y = Abs(f)
+        }
+        """
+    )
+    found = {layer.value: layer.fidelity for layer in lwc.verify(relu, quantized).layers}
+    assert set(found) == {"r", "y"}
+    assert found["r"].sqnr_db > 30
+
+
 @pytest.mark.parametrize(("part", "word"), [("input", "inputs"), ("output", "outputs")])
 def test_models_of_other_signatures_are_refused(part: str, word: str) -> None:
     other = chain()
