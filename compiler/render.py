@@ -86,10 +86,17 @@ def verdict(report: CompileReport) -> str:
     faster = f"{speed:.2f}x the speed" if abs(speed - 1) >= 0.005 else "the same speed"
     held = "within" if report.accuracy.held else "over"
     return (
-        f"{faster}, {report.size['ratio']:.2f}x smaller, {report.accuracy.metric} "
+        f"{faster}, {size_change(report.size['ratio'])}, {report.accuracy.metric} "
         f"{report.accuracy.original:.4f} → {report.accuracy.compiled:.4f} "
         f"({held} the budget of {report.accuracy.max_drop:g})"
     )
+
+
+def size_change(ratio: float) -> str:
+    """Original size over compiled size, in words."""
+    if abs(ratio - 1) < 0.005:
+        return "the same size"
+    return f"{ratio:.2f}x smaller" if ratio > 1 else f"{1 / ratio:.2f}x larger"
 
 
 def role(choice: str) -> str:

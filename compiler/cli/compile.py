@@ -22,7 +22,7 @@ from lwc.compiler.core.report import CompileReport
 from lwc.compiler.core.target import find_target
 from lwc.compiler.driver import compile_model
 from lwc.compiler.options import CompileOptions, make_options
-from lwc.compiler.render import verdict
+from lwc.compiler.render import size_change, verdict
 from lwc.compiler.sources import open_session
 from lwc.models import digits
 
@@ -109,7 +109,7 @@ def show_report(screen: Screen, artifact: Artifact) -> None:
             "size, MB",
             f"{report.size['original_bytes'] / 1e6:.3f}",
             f"{report.size['compiled_bytes'] / 1e6:.3f}",
-            f"{report.size['ratio']:.2f}x smaller",
+            size_change(report.size["ratio"]),
         ),
         ("peak memory, MB", *(_or_dash(report.memory[f"{which}_peak_mb"]) for which in ("original", "compiled")), ""),
     ]

@@ -22,6 +22,9 @@ from lwc.compiler.core.plain import finite
 from lwc.compiler.core.progress import Progress, Silent
 
 
+REFRESHES_PER_SECOND = 3  # more would disturb what is being measured
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table; numbers stand at the right."""
@@ -93,6 +96,7 @@ class Bars:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            refresh_per_second=REFRESHES_PER_SECOND,
         )
         self._task: TaskID | None = None
 

@@ -165,5 +165,12 @@ def test_the_verdict_says_when_the_budget_broke(report: CompileReport) -> None:
     assert 'class="big bad"' in render_html(broken)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "words"), [(3.956, "3.96x smaller"), (1.001, "the same size"), (0.8, "1.25x larger")]
+)
+def test_the_verdict_says_how_the_size_changed(report: CompileReport, ratio: float, words: str) -> None:
+    assert words in verdict(replace(report, size={**report.size, "ratio": ratio}))
+
+
 def test_the_same_report_gives_the_same_page(report: CompileReport) -> None:
     assert render_html(report) == render_html(report)
