@@ -72,7 +72,7 @@ def main() -> NoReturn:
     """Entry point of the console script and of `python -m lwc`."""
     signal.signal(signal.SIGTERM, _terminate)
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # for --calib and --metric module:attribute, as `python -m` does
+        sys.path.append(os.getcwd())  # for --calib and --metric module:attribute; installed modules come first
     code = run(sys.argv[1:])
     logging.shutdown()
     sys.exit(code)

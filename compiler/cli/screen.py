@@ -21,7 +21,6 @@ from lwc.compiler.core.errors import BudgetNotHeld
 from lwc.compiler.core.plain import finite
 from lwc.compiler.core.progress import Progress, Silent
 
-
 REFRESHES_PER_SECOND = 3  # more would disturb what is being measured
 
 
