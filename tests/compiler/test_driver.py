@@ -1,0 +1,140 @@
+"""End to end on a trained model with true labels. The clock is given little time: speed is not what is tested."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lwc
+from lwc.compiler import prove
+from lwc.compiler.core.errors import BadPlan, BudgetNotHeld
+from lwc.compiler.core.plan import Plan
+from lwc.compiler.search import cost, evaluate
+from lwc.models import digits
+
+
+@pytest.fixture(autouse=True)
+def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "SECONDS_PER_COMPARISON", 0.3)
+    monkeypatch.setattr(prove, "FINAL_SECONDS", 0.2)
+    monkeypatch.setattr(cost, "PROFILED_RUNS", 3)
+
+
+@pytest.fixture
+def any_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which every integer site saves the same, instead of that of a busy machine."""
+
+    def ratio(bench: evaluate.Workbench, plan: Plan, reference: Plan) -> float:
+        return float(0.9 ** (len(plan.choices) - len(reference.choices)))
+
+    monkeypatch.setattr(evaluate.Workbench, "ratio", ratio)
+    monkeypatch.setattr(prove, "LEAST_SPEEDUP_OF_PLAN", 0.0)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[dict[str, np.ndarray]]:
+    return list(digits.samples("test"))[:64]
+
+
+def compile_cnn(out: Path, samples: Any, **options: Any) -> lwc.Artifact:
+    options = {"metric": "top1", "cache": out.parent / "cache", **options}
+    return lwc.compile(digits.path("cnn"), out, calib=samples, **options)
+
+
+def integer_sites(artifact: lwc.Artifact) -> list[str]:
+    return [site.name for site in artifact.report.sites if site.choice != "float"]
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_compiles_a_trained_model_within_its_budget(tmp_path: Path, samples: Any) -> None:
+    artifact = compile_cnn(tmp_path / "out.lwc", samples)
+    report = artifact.report
+    assert report.accuracy.held
+    assert report.accuracy.drop <= 0.01
+    assert integer_sites(artifact)
+    assert report.size["ratio"] > 2
+    assert report.calibration["source"] == "user"
+    session = lwc.load(artifact.folder)
+    right = [np.argmax(session.run(s)["logits"]) == s["label"] for s in digits.samples("test")]
+    assert np.mean(right) > 0.98
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_the_cache_makes_a_second_compile_the_same_to_the_byte(tmp_path: Path, samples: Any) -> None:
+    first = compile_cnn(tmp_path / "a.lwc", samples)
+    second = compile_cnn(tmp_path / "b.lwc", samples)
+    for name in ("model.onnx", "plan.json"):
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_a_plan_can_be_replayed_without_search(tmp_path: Path, samples: Any) -> None:
+    first = compile_cnn(tmp_path / "a.lwc", samples)
+    replayed = compile_cnn(tmp_path / "b.lwc", samples, plan=first.folder / "plan.json", no_cache=True)
+    assert (first.folder / "model.onnx").read_bytes() == (replayed.folder / "model.onnx").read_bytes()
+    assert "sensitivity" not in replayed.report.timings_s
+
+
+def test_a_plan_of_another_model_is_refused_by_name(tmp_path: Path, samples: Any) -> None:
+    plan = {"schema": 1, "choices": [{"site": {"name": "ghost", "op": "Conv", "kind": "weight"}, "choice": "int8"}]}
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, "ranges": {}}))
+    with pytest.raises(BadPlan, match="'ghost'"):
+        compile_cnn(tmp_path / "out.lwc", samples, plan=tmp_path / "plan.json")
+    assert not (tmp_path / "out.lwc").exists()
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_no_allowed_drop_reverts_what_hurts(tmp_path: Path, samples: Any) -> None:
+    artifact = compile_cnn(tmp_path / "out.lwc", samples, metric="cosine", max_drop=1e-9)
+    assert artifact.report.accuracy.held
+    assert not integer_sites(artifact)
+
+
+def test_a_latency_no_model_can_reach_writes_nothing_and_exits_with_4(tmp_path: Path, samples: Any) -> None:
+    with pytest.raises(BudgetNotHeld, match="ms are allowed") as caught:
+        compile_cnn(tmp_path / "out.lwc", samples, max_latency=1e-6, precision="fp32")
+    assert caught.value.exit_code == 4
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
+
+
+def test_best_effort_writes_what_was_found_over_budget(tmp_path: Path, samples: Any) -> None:
+    artifact = compile_cnn(tmp_path / "out.lwc", samples, max_latency=1e-6, precision="fp32", best_effort=True)
+    assert artifact.report.latency.compiled.median_ms > 1e-6
+
+
+def test_a_float_result_never_changes_an_answer(tmp_path: Path, samples: Any) -> None:
+    report = compile_cnn(tmp_path / "out.lwc", samples, precision="fp32").report
+    assert report.fidelity["outputs"]["logits"].sqnr_db > 90
+    assert report.accuracy.drop == 0
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_size_is_minimised_when_it_is_the_objective(tmp_path: Path, samples: Any) -> None:
+    artifact = compile_cnn(tmp_path / "out.lwc", samples, objective="size")
+    assert artifact.report.size["ratio"] > 2.5
+    assert artifact.report.accuracy.held
+
+
+def test_an_interrupted_compile_leaves_the_old_artifact_whole(
+    tmp_path: Path, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = compile_cnn(tmp_path / "out.lwc", samples, precision="fp32")
+    kept = {path.name: path.read_bytes() for path in old.folder.iterdir()}
+
+    def interrupt(*args: object) -> Iterator[None]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lwc.compiler.driver.write_artifact", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compile_cnn(tmp_path / "out.lwc", samples, precision="fp32")
+    assert {path.name: path.read_bytes() for path in old.folder.iterdir()} == kept
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "out.lwc"}
+
+
+def test_without_samples_the_report_says_synthetic(tmp_path: Path) -> None:
+    artifact = lwc.compile(digits.path("gru"), tmp_path / "out.lwc", samples=8, precision="fp32", no_cache=True)
+    assert artifact.report.calibration["source"] == "synthetic"
+    assert artifact.report.calibration["samples"] == artifact.report.calibration["held_out"] == 4
