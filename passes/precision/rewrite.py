@@ -11,7 +11,7 @@ from lwc.compiler.analysis.units import Unit, array_of
 from lwc.compiler.core.plan import Range
 from lwc.compiler.core.target import Target
 from lwc.passes.edit import redirect
-from lwc.passes.precision.followers import factor
+from lwc.passes.precision.followers import Shuffle, channel_shuffle, factor
 from lwc.passes.precision.formats import Formats
 from lwc.passes.precision.integers import Codes, Scale, Writer
 from lwc.passes.precision.lowerings import lower
@@ -117,7 +117,13 @@ class Rewriter:
     def _rewrite_follower(self, node: ir.Node) -> None:
         source = node.inputs[0]
         assert source is not None
+        if node in self._dead:
+            return
         codes = self._codes[source]
+        shuffle = channel_shuffle(node)
+        if shuffle is not None:
+            self._gather_channels(shuffle, codes)
+            return
         times = factor(node)
         if times is not None:
             step = float(np.float32(codes.scale.step * times))
@@ -138,6 +144,15 @@ class Rewriter:
             node.replace_input_with(2, self.writer.zero_point(codes.scale, source))
         for output in node.outputs:
             self._publish(output, Codes(output, codes.scale))
+
+    def _gather_channels(self, shuffle: Shuffle, codes: Codes) -> None:
+        first, _, last = shuffle.nodes
+        order = self.writer.constant(f"{first.name}.order", np.array(shuffle.order, np.int64))
+        gather = self.writer.node("Gather", [codes.value, order], last.outputs[0], ".codes", {"axis": 1})
+        gather.outputs[0].type = codes.value.type
+        self.graph.insert_before(first, gather)
+        self._dead.extend(shuffle.nodes)
+        self._publish(last.outputs[0], Codes(gather.outputs[0], codes.scale))
 
     def _publish(self, value: ir.Value, codes: Codes, quantizer: ir.Node | None = None) -> None:
         """Let integer readers of `value` find its codes, and the others read them dequantized."""

@@ -216,6 +216,20 @@ def test_integer_edge_stays_integer(study: Callable[..., Any], middle: str) -> N
     assert result.sqnr() > FAITHFUL
 
 
+def test_channel_shuffle_becomes_a_gather_of_channels(study: Callable[..., Any]) -> None:
+    text = """agraph (float[1,8,6,6] x) => (float[1,8,6,6] y) {
+        c = Conv (x, w1)
+        r = Reshape (c, split)
+        t = Transpose <perm = [0, 2, 1, 3, 4]> (r)
+        s = Reshape (t, join)
+        y = Conv (s, w2)
+    }"""
+    shapes = {"split": np.array([1, 2, 4, 6, 6]), "join": np.array([1, 8, 6, 6])}
+    result = study(text, {"w1": draw(8, 8, 1, 1), "w2": draw(8, 8, 1, 1), **shapes})
+    assert result.executed == [Q, "QLinearConv", "Gather", "QLinearConv", DQ]
+    assert result.sqnr() > FAITHFUL
+
+
 def test_value_is_quantized_once_for_all_readers(study: Callable[..., Any]) -> None:
     text = """agraph (float[1,8,8,8] x) => (float[1,8,8,8] y, float[1,8,8,8] z) {
         y = Conv (x, w1)
