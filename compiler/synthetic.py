@@ -2,7 +2,7 @@
 
 4-D floats with 1, 3 or 4 channels first or last   images, scaled as the model's first operator expects
 uint8 of that form                                  images 0 .. 255
-[n, samples] floats named as sound, or over 4000    voice-like sound
+[n, samples] floats named as sound, free or > 4000  voice-like sound
 integers named ids, tokens ...                      codes below the vocabulary of the Gather that reads them
 *mask*, *token_type*, *position*, *len*             ones with a padded tail, zeros, 0 .. T - 1, the unpadded length
 states and caches                                   zeros
@@ -161,7 +161,8 @@ class SyntheticSamples:
                 return np.rint(255.0 * pictures)
             return (pictures - _MEAN) / _DEVIATION
         samples = max(shape, default=0)
-        if samples > 4000 or (_SOUND.search(port.name) and len(shape) <= 3 and samples >= 256):
+        named = _SOUND.search(port.name) or (len(shape) <= 2 and not isinstance(port.shape[-1], int))
+        if samples > 4000 or (named and len(shape) <= 3 and samples >= 256):
             others = math.prod(shape) // samples
             waves = np.stack([sound(rng, samples) for _ in range(others)])
             at = shape.index(samples)

@@ -7,6 +7,7 @@ streamed once per group. A group changes nothing in the result: each value has a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.rows import Rows, rows_of
+from lwc.compiler.analysis.shapes import fix_dimensions
 from lwc.compiler.core.accumulate import (
     GRAM_FEATURES,
     HISTOGRAM_BYTES,
@@ -25,7 +27,7 @@ from lwc.compiler.core.accumulate import (
     working_type,
 )
 from lwc.compiler.core.backend import Array, Feeds, Session
-from lwc.compiler.core.errors import InternalError
+from lwc.compiler.core.errors import InternalError, LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats, TensorStats
@@ -38,8 +40,6 @@ _FLOATS = frozenset(
 )
 # A fetched value exists as the runtime's tensor and as numpy's array.
 _COPIES = 2
-# Values of unknown size that are fetched at once to learn it; more once the first sizes are known.
-_PROBED = 16
 # Rows that a Gram matrix is made of: so many in all, or so many times its features if that is more. A sample gives
 # an even share; its positions beyond are left out at random.
 _ROWS = 16384
@@ -161,7 +161,8 @@ def _tasks(
 
 
 def _is_activation(value: ir.Value) -> bool:
-    return value.const_value is None and (value.dtype is None or value.dtype in _FLOATS)
+    tensor = value.type is None or isinstance(value.type, ir.TensorType)
+    return tensor and value.const_value is None and (value.dtype is None or value.dtype in _FLOATS)
 
 
 def _gram_source(node: ir.Node) -> tuple[str, Rows] | None:
@@ -191,17 +192,17 @@ def _channel_axis(value: ir.Value) -> int | None:
 def _sizes(
     model: Model, tasks: Mapping[str, _Task], sample: Feeds, open_session: OpenSession, max_memory_bytes: int
 ) -> dict[str, int]:
-    """Bytes of each value for the largest sample: from the shapes in the graph, else by running it in parts."""
+    """Bytes of each value for the largest sample: from shape inference, else by running it in parts."""
     sizes = {name: sample[name].nbytes for name in tasks if name in sample}
+    made = _shaped_like(model, sample)
     unknown: list[str] = []
-    made = {value.name: value for node in model.graph for value in node.outputs}
     for name in (name for name in tasks if name not in sizes):
         shape, dtype = made[name].shape, made[name].dtype
         if shape is None or dtype is None or not shape.is_static():
             unknown.append(name)
         else:
             sizes[name] = int(math.prod(shape.numpy()) * dtype.itemsize)
-    at_once, largest = _PROBED, 1
+    at_once, largest = 1, 1
     while unknown:
         probed, unknown = unknown[:at_once], unknown[at_once:]
         session = open_session(model, _fetched(model, probed, sample))
@@ -209,8 +210,17 @@ def _sizes(
         sizes.update({name: found[name].nbytes for name in probed})
         del session, found
         largest = max(largest, *(sizes[name] for name in probed))
-        at_once = max(_PROBED, min(4 * at_once, max_memory_bytes // (_COPIES * largest)))
+        at_once = max(1, min(4 * at_once, max_memory_bytes // (_COPIES * largest)))
     return sizes
+
+
+def _shaped_like(model: Model, sample: Feeds) -> dict[str | None, ir.Value]:
+    """Values by name, in a copy whose shapes are inferred from the sample's."""
+    copy = model.fork()
+    # A sample whose sizes contradict the symbols of the model may still run.
+    with contextlib.suppress(LwcError):
+        fix_dimensions(copy.ir, {name: array.shape for name, array in sample.items()})
+    return {value.name: value for node in copy.graph for value in node.outputs}
 
 
 def _groups(tasks: Mapping[str, _Task], sizes: Mapping[str, int], max_memory_bytes: int) -> list[list[str]]:

@@ -154,6 +154,22 @@ def test_groups_do_not_change_the_result(max_memory_bytes):
     same(small, collected(gram=True, channels=True))
 
 
+def test_sizes_that_depend_on_data_are_learned_by_running():
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["i"], name="find"),
+        helper.make_node("Cast", ["i"], ["c"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        helper.make_node("Neg", ["r"], ["y"], name="neg"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    found = Model.from_proto(helper.make_model(helper.make_graph(nodes, "g", [x], [y])))
+    sessions = Sessions()
+    stats = collect(found, [Site("relu", "Relu"), Site("neg", "Neg")], calibration(samples()), sessions)
+    assert sessions.asked == [("c",), ("r",), ("c", "r")]
+    assert stats[Site("relu", "Relu")].inputs[0].count == sum(4 * sample["x"].size for sample in samples())
+
+
 def test_a_group_keeps_to_the_bound():
     sessions = Sessions()
     collected(sessions=sessions, max_memory_bytes=4 * 32768 + 20_000)
