@@ -22,7 +22,11 @@ from lwc.compiler.core.skeleton import roots
 from lwc.compiler.core.weights import check_tensor, check_weight
 
 FunctionKey = tuple[str, str, str]
-_GRAPH_KINDS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+_UNREPRESENTED = (
+    onnx.AttributeProto.UNDEFINED,
+    onnx.AttributeProto.SPARSE_TENSOR,
+    onnx.AttributeProto.SPARSE_TENSORS,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ def check_proto(
     for function in proto.functions:
         _check_function(function, scope)
     _check_calls(functions, model)
+    if not proto.graph.output:
+        raise InvalidGraph(f"{model}: it has no outputs.")
+    for value in proto.graph.input:
+        kind = value.type
+        if kind.WhichOneof("value") is None or (kind.HasField("tensor_type") and not kind.tensor_type.elem_type):
+            raise InvalidGraph(f"{model}: input '{value.name}' has no type.")
     _check_graph(proto.graph, scope, weights)
     return not scope.unsorted
 
@@ -99,6 +109,8 @@ def _check_function(function: onnx.FunctionProto, scope: _Scope) -> None:
         opsets=_opsets(scope.model, function.opset_import) or scope.opsets,
         parameters=frozenset((*function.attribute, *(attribute.name for attribute in function.attribute_proto))),
     )
+    for attribute in function.attribute_proto:
+        _check_content(attribute, inner.model, inner)
     made: dict[str, int] = {}
     for name in function.input:
         _claim(made, name, -1, "an input", inner)
@@ -118,14 +130,9 @@ def _check_calls(functions: Mapping[FunctionKey, onnx.FunctionProto], model: str
 def _all_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
-        for graph in _subgraphs(node):
-            yield from _all_nodes(graph.node)
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type in _GRAPH_KINDS:
-            yield from ([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs)
+        for attribute in node.attribute:
+            for graph in _graphs(attribute):
+                yield from _all_nodes(graph.node)
 
 
 def _check_graph(graph: onnx.GraphProto, scope: _Scope, weights: Mapping[int, memoryview]) -> set[str]:
@@ -227,32 +234,44 @@ def _signature(node: onnx.NodeProto, scope: _Scope) -> Signature | None:
 
 def _check_attributes(node: onnx.NodeProto, scope: _Scope) -> Iterator[onnx.GraphProto]:
     """Names, types and tensors; yields the subgraphs."""
+    where = f"{scope.model}: {_label(node)}"
     own = (node.domain, node.op_type, node.overload) in scope.functions
     expected = None if own else _signature(node, scope)
     given: set[str] = set()
     for attribute in node.attribute:
         if attribute.name in given:
-            raise InvalidGraph(f"{scope.model}: {_label(node)} has two attributes '{attribute.name}'.")
+            raise InvalidGraph(f"{where} has two attributes '{attribute.name}'.")
         given.add(attribute.name)
         if expected is not None:
             kind, _ = expected.attributes.get(attribute.name, (None, False))
             if kind is None or kind != attribute.type:
                 problem = "an unknown attribute" if kind is None else "the wrong type of attribute"
-                raise InvalidGraph(f"{scope.model}: {_label(node)} has {problem} '{attribute.name}'.")
-        if attribute.ref_attr_name:
-            if scope.parameters is None or attribute.ref_attr_name not in scope.parameters:
-                raise InvalidGraph(
-                    f"{scope.model}: {_label(node)} refers to '{attribute.ref_attr_name}', which no function gives it."
-                )
-            continue
-        for tensor in chain([attribute.t] if attribute.type == onnx.AttributeProto.TENSOR else (), attribute.tensors):
-            check_tensor(tensor, None, scope.folder, f"{scope.model}, {_label(node)}")
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
+                raise InvalidGraph(f"{where} has {problem} '{attribute.name}'.")
+        if not attribute.ref_attr_name:
+            _check_content(attribute, where, scope)
+            yield from _graphs(attribute)
+        elif scope.parameters is None or attribute.ref_attr_name not in scope.parameters:
+            raise InvalidGraph(f"{where} refers to '{attribute.ref_attr_name}', which no function gives it.")
+    if expected is not None:
+        missing = {name for name, (_, required) in expected.attributes.items() if required} - given
+        if missing:
+            raise InvalidGraph(f"{where} lacks its attribute '{min(missing)}'.")
+
+
+def _check_content(attribute: onnx.AttributeProto, where: str, scope: _Scope) -> None:
+    if attribute.type in _UNREPRESENTED:
+        raise InvalidGraph(f"{where} has the attribute '{attribute.name}' without a type, or of a sparse one.")
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        check_tensor(attribute.t, None, scope.folder, where)
+    for tensor in attribute.tensors:
+        check_tensor(tensor, None, scope.folder, where)
+
+
+def _graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    if attribute.type == onnx.AttributeProto.GRAPH:
+        yield attribute.g
+    elif attribute.type == onnx.AttributeProto.GRAPHS:
         yield from attribute.graphs
-    missing = {name for name, (_, required) in expected.attributes.items() if required} - given if expected else ()
-    if missing:
-        raise InvalidGraph(f"{scope.model}: {_label(node)} lacks its attribute '{min(missing)}'.")
 
 
 def _label(node: onnx.NodeProto) -> str:

@@ -1,26 +1,33 @@
 """What may be written in several ways is brought to one before the graph is built.
 
 'ai.onnx' is the standard domain's other name; sparse weights become dense, as onnx_ir holds no others; notes on
-intermediate maps go, as it has no type for them.
+intermediate maps go, as it has no type for them; documentation in another encoding is made legible.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from lwc.compiler.core.errors import InvalidGraph
 
 _ALIAS = "ai.onnx"
+_REMARKS = ("doc_string", "value")  # fields that nothing is looked up by: documentation, metadata
 _DENSE_VALUES = 1 << 28  # a sparse tensor of a few bytes may claim any shape
 
 
 def normalize(proto: onnx.ModelProto) -> None:
-    """Bring the model to normal form, in place. Raises InvalidGraph for sparse weights that make no sense."""
+    """Bring the model to normal form, in place.
+
+    Raises InvalidGraph for names that are no text, and for sparse weights that make no sense.
+    """
+    _decode(proto)
     for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
         for entry in imports:
             if entry.domain == _ALIAS:
@@ -29,6 +36,20 @@ def normalize(proto: onnx.ModelProto) -> None:
         for node in nodes:
             _normalize_node(node)
     _normalize_graph(proto.graph)
+
+
+def _decode(message: Message) -> None:
+    """protobuf gives a string field that is no UTF-8 as bytes."""
+    for field, value in message.ListFields():
+        if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+            for part in [value] if isinstance(value, Message) else value:
+                _decode(part)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            for text in value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]:
+                if isinstance(text, bytes):
+                    if field.name not in _REMARKS:
+                        raise InvalidGraph(f"The {field.name} {text!r} is no text: names must be UTF-8.")
+                    setattr(message, field.name, text.decode("utf-8", "replace"))
 
 
 def _normalize_graph(graph: onnx.GraphProto) -> None:
