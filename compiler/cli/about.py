@@ -93,7 +93,10 @@ def view(screen: Screen, model: str) -> None:
         raise MissingDependency(
             "lwc view needs the package 'netron', which is not installed.", "Run: pip install 'lwc-compiler[view]'"
         ) from error
-    netron.start(str(path), browse=_has_desktop())
+    address, port = netron.start(str(path), browse=_has_desktop())
+    if screen.as_json:
+        screen.data({"address": address, "port": port})
+    screen.line(f"Netron shows {path} at http://{address}:{port}; Ctrl-C ends it.")
     netron.wait()
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +189,6 @@ def test_any_output_name_can_be_written(tmp_path: Path) -> None:
 
 
 def test_a_changed_artifact_is_refused_everywhere(artifact: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy.lwc"
     shutil.copytree(artifact, copy)
     with (copy / "model.onnx").open("ab") as file:
@@ -267,6 +267,19 @@ def test_view_without_netron_tells_how_to_get_it(
     monkeypatch.setitem(sys.modules, "netron", None)
     assert run(["view", str(model)]) == 5
     assert "lwc-compiler[view]" in capsys.readouterr().err
+
+
+def test_view_shows_the_model_inside_an_artifact(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    fake = types.ModuleType("netron")
+    monkeypatch.setattr(fake, "start", lambda path, browse: (shown.append(path), ("localhost", 8080))[1], raising=False)
+    monkeypatch.setattr(fake, "wait", lambda: None, raising=False)
+    monkeypatch.setitem(sys.modules, "netron", fake)
+    assert run(["view", str(artifact)]) == 0
+    assert shown == [str(artifact / "model.onnx")]
+    assert "localhost:8080" in capsys.readouterr().out
 
 
 WAITING = """
