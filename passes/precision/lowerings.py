@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit
-from lwc.passes.precision.as_convolution import averages_whole_windows, lower_average, lower_batch_norm
+from lwc.passes.precision.as_convolution import (
+    averages_whole_windows,
+    is_stem,
+    lower_average,
+    lower_batch_norm,
+    lower_stem,
+)
 from lwc.passes.precision.as_gemm import lower_matmul
 from lwc.passes.precision.as_sum import lower_hard_sigmoid, lower_hard_swish, lower_tanh
 from lwc.passes.precision.integers import Codes
@@ -30,6 +36,10 @@ def _as_it_is(rewriter: Rewriter, unit: Unit) -> Lowered:
         codes = rewriter.codes(value) if index in unit.inputs else rewriter.constant_codes(value)
         node.replace_input_with(index, rewriter.dequantized(codes, value, node))
     return result(rewriter, unit, node.outputs[0], kept=True)
+
+
+def _conv(rewriter: Rewriter, unit: Unit) -> Lowered:
+    return (lower_stem if is_stem(unit.node) else with_weight)(rewriter, unit)
 
 
 def _sum(rewriter: Rewriter, unit: Unit) -> Lowered:
@@ -60,7 +70,7 @@ def _concat(rewriter: Rewriter, unit: Unit) -> Lowered:
 
 
 _LOWERINGS: Mapping[str, Callable[[Rewriter, Unit], Lowered]] = {
-    "Conv": with_weight,
+    "Conv": _conv,
     "Gemm": with_weight,
     "MatMul": _matmul,
     "Sum": _sum,

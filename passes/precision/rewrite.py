@@ -29,7 +29,7 @@ class Rewriter:
         self.writer = Writer(model)
         self.weights = Weights(self.writer, target.reduce_range)
         self._codes: dict[ir.Value, Codes] = {}
-        self._dead: list[ir.Node] = []
+        self._dead: dict[ir.Node, None] = {}
         self._kept: set[ir.Node] = set()
         self._unread_before = {name for name, value in self.graph.initializers.items() if not value.uses()}
         self._renames: list[tuple[ir.Value, str]] = []
@@ -61,6 +61,10 @@ class Rewriter:
             self._codes[value] = Codes(node.outputs[0], scale)
         return self._codes[value]
 
+    def let_stand_for(self, value: ir.Value, codes: Codes) -> None:
+        """Readers of `value` find these codes."""
+        self._codes[value] = codes
+
     def output_scale(self, unit: Unit) -> Scale:
         """The scale a unit writes its output with."""
         return Scale.of(self.formats.ranges[unit.output], self.symmetric, unit.activation is not None)
@@ -88,7 +92,7 @@ class Rewriter:
     def _rewrite_unit(self, unit: Unit) -> None:
         result = lower(self, unit)
         own = () if result.kept else (unit.node,)
-        self._dead.extend(node for node in (*own, *unit.tail) if node not in self._kept)
+        self._dead.update(dict.fromkeys(node for node in (*own, *unit.tail) if node not in self._kept))
         output = unit.output
         if unit.node not in self.formats.emitting:
             if result.value is not output:
@@ -128,7 +132,7 @@ class Rewriter:
         if times is not None:
             step = float(np.float32(codes.scale.step * times))
             self._publish(node.outputs[0], Codes(codes.value, Scale(step, codes.scale.zero, codes.scale.dtype)))
-            self._dead.append(node)
+            self._dead[node] = None
             return
         if node.op_type == "Relu":
             zero = self.writer.zero_point(codes.scale, source)
@@ -136,7 +140,7 @@ class Rewriter:
             limited.outputs[0].type = codes.value.type
             self.graph.insert_before(node, limited)
             self._publish(node.outputs[0], Codes(limited.outputs[0], codes.scale))
-            self._dead.append(node)
+            self._dead[node] = None
             return
         node.replace_input_with(0, codes.value)
         if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant":
@@ -151,7 +155,7 @@ class Rewriter:
         gather = self.writer.node("Gather", [codes.value, order], last.outputs[0], ".codes", {"axis": 1})
         gather.outputs[0].type = codes.value.type
         self.graph.insert_before(first, gather)
-        self._dead.extend(shuffle.nodes)
+        self._dead.update(dict.fromkeys(shuffle.nodes))
         self._publish(last.outputs[0], Codes(gather.outputs[0], codes.scale))
 
     def _publish(self, value: ir.Value, codes: Codes, quantizer: ir.Node | None = None) -> None:

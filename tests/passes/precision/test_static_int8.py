@@ -216,6 +216,29 @@ def test_integer_edge_stays_integer(study: Callable[..., Any], middle: str) -> N
     assert result.sqnr() > FAITHFUL
 
 
+@pytest.mark.parametrize(
+    ("kernel", "pads"),
+    [(7, [3, 3, 3, 3]), (3, [1, 1, 1, 1]), (3, [0, 0, 1, 1]), (3, [1, 0, 0, 1]), (4, [1, 1, 1, 1]), (5, [2, 1, 2, 3])],
+)
+def test_first_layer_of_stride_2_reads_blocks_of_pixels(
+    study: Callable[..., Any], kernel: int, pads: list[int]
+) -> None:
+    text = (
+        f"agraph (float[1,3,16,20] x) => (float[1,8,H,W] y) {{ y = Conv <strides = [2, 2], pads = {pads}> (x, w, b) }}"
+    )
+    result = study(text, {"w": draw(8, 3, kernel, kernel), "b": draw(8)})
+    assert result.executed == [Q, "SpaceToDepth", "QLinearConv", DQ]
+    assert result.found["y"].shape == result.wanted["y"].shape
+    assert result.sqnr() > FAITHFUL
+
+
+@pytest.mark.parametrize("size", ["15,20", "H,W"])
+def test_first_layer_of_odd_or_unknown_size_stays_as_it_is(study: Callable[..., Any], size: str) -> None:
+    text = f"agraph (float[1,3,{size}] x) => (float[1,8,A,B] y) {{ y = Conv <strides = [2, 2]> (x, w) }}"
+    result = study(text, {"w": draw(8, 3, 3, 3)})
+    assert result.executed == [Q, "QLinearConv", DQ]
+
+
 def test_channel_shuffle_becomes_a_gather_of_channels(study: Callable[..., Any]) -> None:
     text = """agraph (float[1,8,6,6] x) => (float[1,8,6,6] y) {
         c = Conv (x, w1)
