@@ -15,6 +15,7 @@ from lwc.passes.canonicalize.merge_duplicates import MergeDuplicates
 from lwc.passes.canonicalize.merge_transposes import MergeTransposes
 from lwc.passes.canonicalize.merge_views import MergeViews
 from lwc.passes.canonicalize.name_nodes import NameNodes
+from lwc.passes.canonicalize.raise_opset import RaiseOpset
 from lwc.passes.canonicalize.remove_no_ops import RemoveNoOps
 from lwc.passes.canonicalize.remove_unused import RemoveUnused
 from lwc.passes.canonicalize.unlist_initializers import UnlistInitializers
@@ -27,6 +28,9 @@ from lwc.passes.fuse.merge_gelu import MergeGelu
 from lwc.passes.fuse.merge_hard_sigmoid import MergeHardSigmoid
 from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
 from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
+from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
+from lwc.passes.precision.static_int8 import QuantizeStatic
+from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
 
 CANONICALIZE: tuple[Pass, ...] = (
     UnlistInitializers(),
@@ -55,6 +59,14 @@ FUSE: tuple[Pass, ...] = (
     MergeGelu(),
     DropZeroStates(),
     MergeMatMulAdd(),
+)
+ALL_PASSES: tuple[type[Pass], ...] = (
+    *dict.fromkeys(type(step) for step in (*CANONICALIZE, *FUSE)),
+    RaiseOpset,
+    FoldWithGraphSurgeon,
+    GraphSurgeonPass,
+    QuantizeDynamic,
+    QuantizeStatic,
 )
 
 ROUNDS = 6
