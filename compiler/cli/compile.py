@@ -153,5 +153,14 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
+                np.lib.format.write_array(stream, _plain_array(name, array), allow_pickle=False)
     write_aside(path, buffer.getvalue())
+
+
+def _plain_array(name: str, array: object) -> Array:
+    """What .npz can hold without pickling: strings as fixed-width text, no sequences or maps."""
+    if not isinstance(array, np.ndarray):
+        raise BadInput(
+            f"Output '{name}' is a {type(array).__name__}, which .npz cannot hold.", "Use lwc.load in Python."
+        )
+    return array.astype(np.str_) if array.dtype == np.object_ else array

@@ -188,6 +188,29 @@ def test_any_output_name_can_be_written(tmp_path: Path) -> None:
         assert {name: written[name].tolist() for name in written.files} == {"file": [1, 1], "a/b:0": [0, 1, 2]}
 
 
+def test_strings_and_foreign_types_can_be_written(tmp_path: Path) -> None:
+    half = np.arange(3).astype("bfloat16")
+    write_npz(tmp_path / "out.npz", {"text": np.array(["a", "bc"], dtype=object), "half": half})
+    with np.load(tmp_path / "out.npz") as written:
+        assert written["text"].tolist() == ["a", "bc"]
+        assert written["half"].view("bfloat16").tolist() == [0, 1, 2]
+
+
+def test_an_output_that_is_no_array_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(lwc.LwcError, match="'boxes'"):
+        write_npz(tmp_path / "out.npz", {"boxes": [np.ones(1)]})  # type: ignore[dict-item]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_as_json_names_outputs_and_layers(
+    model: Path, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json_of(capsys, "verify", str(model), str(model), "--calib", str(samples))
+    assert found["outputs"]["logits"]["max_abs"] == 0.0
+    assert [layer["node"] for layer in found["layers"]] == ["fc0", "relu", "fc1"]
+    assert found["parted"] is None
+
+
 def test_a_changed_artifact_is_refused_everywhere(artifact: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.lwc"
     shutil.copytree(artifact, copy)
