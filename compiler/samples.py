@@ -9,7 +9,6 @@ import importlib
 import itertools
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,9 +66,8 @@ def open_samples(source: object, inputs: Sequence[Port], limit: int | None) -> S
 
 
 def load_function(reference: str) -> Callable[[], object]:
-    """The function that 'module:function' names; modules of the current folder count. Raises UsageError."""
+    """The function that 'module:function' names. Raises UsageError."""
     module, _, attribute = reference.partition(":")
-    sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -77,10 +75,8 @@ def load_function(reference: str) -> Callable[[], object]:
     except Exception as error:  # the module is the user's: importing it may raise anything
         raise UsageError(
             f"Calibration function '{reference}' cannot be loaded: {type(error).__name__}: {error}.",
-            "Give module:function, both importable from the current folder.",
+            "Give module:function, both importable.",
         ) from error
-    finally:
-        sys.path.remove(os.getcwd())
     if not callable(found):
         raise UsageError(f"'{reference}' is a {type(found).__name__}, not a function that yields samples.")
     function: Callable[[], object] = found

@@ -49,7 +49,7 @@ def assert_same(calibration, wanted):
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """A module of the user's in the current folder."""
+    """A module of the user's on the path."""
     (tmp_path / "my_samples.py").write_text(
         "import numpy as np\n"
         "def good():\n"
@@ -65,7 +65,7 @@ def module(tmp_path, monkeypatch):
         "number = 3\n"
     )
     (tmp_path / "my_broken.py").write_text("import a_module_that_is_not_there\n")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return "my_samples"
 
 
@@ -95,7 +95,7 @@ def test_every_source_gives_the_same_samples_again_and_again(tmp_path, kind):
     assert calibration.digest() == opened(samples()).digest()
 
 
-def test_a_function_of_a_module_in_the_current_folder_is_found(module):
+def test_a_function_of_a_module_is_found_by_name(module):
     calibration = opened(f"{module}:good")
     assert [float(sample["x"][0, 0]) for sample in calibration] == list(range(10))
 
