@@ -80,11 +80,7 @@ def collect(
     progress: told (runs done, runs in all);  values: only these value names (None: all inputs and outputs of sites)
     seed: of the positions a Gram matrix is taken from when a sample has too many
     """
-    nodes = {node.name: node for node in model.graph}
-    missing = [site.name for site in sites if site.name not in nodes]
-    if missing:
-        raise InternalError(f"{model.name}: no node is named '{missing[0]}'.")
-    layers = {site: nodes[site.name] for site in sites}
+    layers = _nodes_at(model, sites)
     tasks = _tasks(layers.values(), len(calibration), gram, channels, values, seed)
     largest = calibration.largest()
     sizes = _sizes(model, tasks, largest, open_session, max_memory_bytes)
@@ -100,6 +96,14 @@ def collect(
         del session
     tensors = {name: task.tensor.finish() for name, task in tasks.items() if task.seen}
     return {site: _layer_stats(node, tasks, tensors) for site, node in layers.items()}
+
+
+def _nodes_at(model: Model, sites: Sequence[Site]) -> dict[Site, ir.Node]:
+    nodes = {node.name: node for node in model.graph}
+    missing = [site.name for site in sites if site.name not in nodes]
+    if missing:
+        raise InternalError(f"{model.name}: no node is named '{missing[0]}'.")
+    return {site: nodes[site.name] for site in sites}
 
 
 @dataclass
