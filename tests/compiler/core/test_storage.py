@@ -356,7 +356,7 @@ def test_the_fuzzed_model_itself_opens(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_over_two_gigabytes_opens_and_saves_without_being_read(tmp_path: Path) -> None:
+def test_a_model_over_two_gigabytes_opens_and_saves(tmp_path: Path) -> None:
     """600 tensors of 4 MB, sparse on disk."""
     each, count = 1 << 20, 600
     model = proto_with()
