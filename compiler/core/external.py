@@ -20,9 +20,12 @@ from lwc.compiler.core.errors import BadExternalData
 
 @dataclass
 class DataFolder:
-    """The folder that a model's external data must lie in; maps each file once."""
+    """The folder that a model's external data must lie in; maps each file once.
 
-    path: Path
+    path: None for a model that came without a file
+    """
+
+    path: Path | None
     maps: dict[Path, memoryview] = field(default_factory=dict)
 
     def find(self, tensor: onnx.TensorProto) -> memoryview:
@@ -50,6 +53,8 @@ class DataFolder:
             raise BadExternalData(f"Tensor '{name}' has external data without a location.")
         if PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive or location.startswith("\\"):
             raise BadExternalData(f"Tensor '{name}' has external data at an absolute path, '{location}'.")
+        if self.path is None:
+            raise BadExternalData(f"Tensor '{name}' has external data, and the model came without its file.")
         if ".." in PureWindowsPath(location).parts:
             raise BadExternalData(f"Tensor '{name}' has external data outside of the model's folder, '{location}'.")
         real = Path(os.path.realpath(self.path / location))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -36,24 +36,40 @@ def read_model(path: Path) -> ir.Model:
     try:
         stripped = strip_weights(data, MAPPED_BYTES)
         proto = _parse(path, stripped)
-        weights = {k: data[span.start : span.end] for k, span in stripped.weights.items()}
-        folder = DataFolder(path.absolute().parent)
+    except (MalformedWire, DecodeError) as error:
+        raise NotAModel(f"'{path}' is not an ONNX model, or a truncated one ({error}).") from error
+    weights = {k: data[span.start : span.end] for k, span in stripped.weights.items()}
+    return _build(proto, path.name, weights, DataFolder(path.absolute().parent))
+
+
+def model_from_proto(proto: onnx.ModelProto, name: str) -> ir.Model:
+    """Check a ModelProto that is in memory and build the graph from a copy; external data must be loaded already.
+
+    Raises NotAModel, InvalidGraph, BadExternalData, UnsupportedOpset, BadInput.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return _build(copy, name, {}, DataFolder(None))
+
+
+def _build(
+    proto: onnx.ModelProto, name: str, weights: Mapping[int, memoryview], folder: DataFolder
+) -> ir.Model:
+    try:
         normalize(proto)
-        in_order = check_proto(proto, path.name, weights, folder)
+        in_order = check_proto(proto, name, weights, folder)
         model = ir.from_proto(proto)
-        if not in_order:
-            for root in roots(model):
-                root.sort()
         for k, raw in weights.items():
             tensor = proto.graph.initializer[k]
             model.graph.initializers[tensor.name].const_value = view(raw, tensor)
         _map_external(model, folder)
+        if not in_order:
+            for root in roots(model):
+                root.sort()
     except LwcError:
         raise
-    except (MalformedWire, DecodeError) as error:
-        raise NotAModel(f"'{path}' is not an ONNX model, or a truncated one ({error}).") from error
     except Exception as error:  # protobuf and onnx_ir each raise their own for fields that make no sense
-        raise NotAModel(f"'{path}' is no valid ONNX model ({type(error).__name__}: {error}).") from error
+        raise NotAModel(f"'{name}' is no valid ONNX model ({type(error).__name__}: {error}).") from error
     model.meta[DATA_FILES] = frozenset(folder.maps)
     return model
 
