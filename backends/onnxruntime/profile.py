@@ -22,8 +22,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from lwc.compiler.analysis.sites import SITE_KEY
+
 _KERNEL = "_kernel_time"
-_SUFFIX = re.compile(r"(_token_\d+|_nchwc|_nhwc|/\w*Fusion\w*)$")
+_SUFFIX = re.compile(r"(_token_\d+|_nchwc|_nhwc|/\w*Fusion\w*/?)$")
 _QUANTIZED = re.compile(r"^(QLinear|Q|Fused|Nhwc|NhwcFused|DynamicQuantize)(?=[A-Z])")
 
 
@@ -81,15 +83,23 @@ def _runs(events: list[dict[str, Any]]) -> Iterator[Mapping[tuple[str, str], flo
 
 
 class Origins:
-    """Finds the node of a model that an executed node stands for."""
+    """Finds the node of a model that an executed node stands for.
+
+    A node that a pass made as part of a site says so in its metadata, under SITE_KEY.
+    """
 
     def __init__(self, model: ir.Model) -> None:
         nodes = list(model.graph.all_nodes())
         self._names = {node.name for node in nodes if node.name}
+        self._sites = {node.name: node.metadata_props[SITE_KEY] for node in nodes if SITE_KEY in node.metadata_props}
         self._producers = {value.name: node for node in nodes for value in node.outputs if value.name}
 
     def of(self, executed: str, op: str) -> str:
         """The node's name, or `executed` itself when ONNX Runtime made the node up."""
+        name = self._node(executed, op)
+        return self._sites.get(name, name)
+
+    def _node(self, executed: str, op: str) -> str:
         name = executed
         while name not in self._names and name not in self._producers:
             shorter = _SUFFIX.sub("", name)

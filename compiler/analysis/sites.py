@@ -18,6 +18,8 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, DynamicInt8, Float, Site, StaticInt8
 from lwc.compiler.core.target import Target
 
+SITE_KEY = "lwc.site"  # in the metadata of nodes that a pass adds to a site: their time is the site's
+
 
 def find_sites(model: Model, target: Target) -> tuple[Site, ...]:
     """Sites in graph order. Nodes need unique names."""
@@ -33,6 +35,19 @@ def find_sites(model: Model, target: Target) -> tuple[Site, ...]:
         elif _is_float_layer(node):
             found.append(site_of(node))
     return tuple(found)
+
+
+def swallowed_by(model: Model) -> dict[str, str]:
+    """Names of nodes that are no sites because a site's kernel does their work -> name of that site.
+
+    In float some of them run on their own (the bias Add behind a MatMul): their time belongs to the site.
+    """
+    owners: dict[str, str] = {}
+    for node in model.graph:
+        unit = unit_of(node)
+        if isinstance(unit, Unit) and node.name and node.name not in owners:
+            owners.update({swallowed.name or "": node.name for swallowed in unit.tail})
+    return owners
 
 
 def site_of(node: ir.Node) -> Site:

@@ -82,6 +82,8 @@ def unit_of(node: ir.Node) -> Unit | str:
         return "it is quantized already"
     if any(value is not None and value.dtype not in (None, ir.DataType.FLOAT) for value in node.inputs):
         return "it does not compute in float32"
+    if factor(node) is not None:
+        return "it only rescales, which its neighbours do for nothing"
     if node.op_type in WEIGHT_OPS and len(node.inputs) > 1 and is_constant(node.inputs[1]):
         found = _convolution(node) if node.op_type == "Conv" else _product(node)
     elif node.op_type in ("Conv", "Gemm"):
@@ -94,6 +96,19 @@ def unit_of(node: ir.Node) -> Unit | str:
 def is_constant(value: ir.Value | None) -> bool:
     """Whether this is an initializer that no caller can override."""
     return value is not None and value.is_initializer() and not value.is_graph_input() and value.const_value is not None
+
+
+def factor(node: ir.Node) -> float | None:
+    """c when the node only multiplies its first input by one positive constant: that rescales codes for nothing."""
+    if node.domain != "" or node.op_type not in ("Mul", "Div") or not is_constant(node.inputs[1]):
+        return None
+    value = node.inputs[1]
+    assert value is not None
+    number = array_of(value)
+    if number.size != 1 or number.ndim > _rank(node.inputs[0], 0) or not 0.0 < float(number.reshape(())) < math.inf:
+        return None
+    c = float(number.reshape(()))
+    return c if node.op_type == "Mul" else 1.0 / c
 
 
 def array_of(value: ir.Value) -> NDArray[Any]:

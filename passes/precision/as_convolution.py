@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from lwc.compiler.analysis.sites import SITE_KEY
 from lwc.compiler.analysis.units import Unit, array_of
 from lwc.passes.edit import static_shape
 from lwc.passes.precision.integers import Codes
@@ -66,6 +67,7 @@ def lower_stem(rewriter: Rewriter, unit: Unit) -> Lowered:
     codes = rewriter.codes(image)
     blocks = writer.node("SpaceToDepth", [codes.value], image, ".blocks", {"blocksize": 2})
     blocks.outputs[0].shape = None
+    blocks.metadata_props[SITE_KEY] = unit.node.name or ""
     value = insert(rewriter, unit.node, blocks, codes.value.type)
     rewriter.let_stand_for(value, Codes(value, codes.scale))
     rows, columns = _axes(unit.node, static_shape(image) or ())

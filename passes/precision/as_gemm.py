@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from lwc.compiler.analysis.sites import SITE_KEY
 from lwc.compiler.analysis.units import Unit
 from lwc.passes.precision.integers import Codes
 from lwc.passes.precision.lowered import Lowered, input_of, insert, result, weight_and_bias, with_weight
@@ -52,7 +53,9 @@ def _reshaped(
     rewriter: Rewriter, before: ir.Node, value: ir.Value, shape: list[int | ir.SymbolicDim], like: ir.Value
 ) -> ir.Value:
     target = rewriter.writer.constant(f"{like.name}.shape", np.array(shape, np.int64))
-    reshaped = insert(rewriter, before, rewriter.writer.node("Reshape", [value, target], like, ".reshaped"), value.type)
+    node = rewriter.writer.node("Reshape", [value, target], like, ".reshaped")
+    node.metadata_props[SITE_KEY] = before.name or ""
+    reshaped = insert(rewriter, before, node, value.type)
     if shape[0] == -1 and len(shape) == 2:
         reshaped.shape = None
     return reshaped

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from lwc.compiler.analysis.sites import SITE_KEY
 from lwc.compiler.analysis.units import Unit
 from lwc.compiler.core.plan import Range
 from lwc.passes.precision.integers import Codes, Scale
@@ -64,4 +65,6 @@ def _shifted(rewriter: Rewriter, unit: Unit, number: float, name: str) -> ir.Val
     codes = Codes(writer.constant(f"{node.name}.shift", scale.codes(np.float32(number))), scale)
     shift = rewriter.dequantized(codes, codes.value, node)
     x = rewriter.dequantized(rewriter.codes(value), value, node)
-    return insert(rewriter, node, writer.node("Add", [x, shift], node.outputs[0], ".gate"), name=name)
+    add = writer.node("Add", [x, shift], node.outputs[0], ".gate")
+    add.metadata_props[SITE_KEY] = node.name or ""
+    return insert(rewriter, node, add, name=name)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from lwc.compiler.analysis.sites import SITE_KEY
 from lwc.compiler.analysis.units import Unit, array_of
 from lwc.compiler.core.errors import UnsupportedOpset
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
@@ -87,6 +88,8 @@ class _Rewriter:
         nodes = [product, cast, scale, writer.node("Mul", [cast.outputs[0], scale.outputs[0]], unit.output, ".scaled")]
         if unit.bias is not None:
             nodes.append(writer.node("Add", [nodes[-1].outputs[0], self._bias(unit)], unit.output, ".sum"))
+        for part in nodes[1:]:
+            part.metadata_props[SITE_KEY] = node.name or ""
         last = unit.tail[-1] if unit.tail else node
         self._graph.insert_after(last, nodes)
         name, result = unit.output.name, nodes[-1].outputs[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lwc.compiler.analysis.units import array_of, is_constant
+from lwc.compiler.analysis.units import array_of, factor, is_constant
 
 MOVES = frozenset(
     {
@@ -40,23 +40,6 @@ def follows(node: ir.Node) -> bool:
     if node.op_type == "Pad":
         return _pads_with_zero(node)
     return factor(node) is not None
-
-
-def factor(node: ir.Node) -> float | None:
-    """c when the node only multiplies its first input by one positive constant."""
-    if node.domain != "" or node.op_type not in ("Mul", "Div") or not is_constant(node.inputs[1]):
-        return None
-    value = node.inputs[1]
-    assert value is not None
-    number = array_of(value)
-    if number.size != 1 or not float(number.reshape(())) > 0 or number.ndim > _rank(node.inputs[0]):
-        return None
-    c = float(number.reshape(()))
-    return c if node.op_type == "Mul" else 1.0 / c
-
-
-def _rank(value: ir.Value | None) -> int:
-    return 0 if value is None or value.shape is None else len(value.shape)
 
 
 def _reads(node: ir.Node, index: int) -> bool:

@@ -12,15 +12,11 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from lwc.compiler.analysis.units import Unit, unit_of
+from lwc.compiler.analysis.units import Unit, factor, unit_of
 from lwc.compiler.core.plan import Range, Site
-from lwc.passes.precision.followers import factor, follows
+from lwc.passes.precision.followers import follows
 
-# Functions into a known interval: no statistics needed.
-_FIXED_RANGE = {
-    "Sigmoid": Range(0.0, 1.0), "HardSigmoid": Range(0.0, 1.0), "Softmax": Range(0.0, 1.0), "Tanh": Range(-1.0, 1.0),
-}  # fmt: skip
-_OWN_SCALE = frozenset({"HardSigmoid", "Tanh"})  # their scale is part of how they are written
+_OWN_RANGE = {"HardSigmoid": Range(0.0, 1.0), "Tanh": Range(-1.0, 1.0)}  # part of how these are written
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,13 @@ def required_values(model: ir.Model, sites: Iterable[Site]) -> frozenset[str]:
     """Names of the values whose statistics static int8 may need at these sites, all of them or any subset.
 
     These are the operands of every site, and the outputs (behind the swallowed activation) but those of operators
-    with a known range and of matrix products that only float readers wait for.
+    that have their own range and of matrix products that only float readers wait for.
     """
     units, _ = find_units(model.graph, sites)
     wanted = _wanted(units)
     names = {value.name for unit in units.values() for value in unit.operands()}
     for unit in units.values():
-        if unit.node.op_type not in _FIXED_RANGE and (not unit.writes_float or unit.output in wanted):
+        if unit.node.op_type not in _OWN_RANGE and (not unit.writes_float or unit.output in wanted):
             names.add(unit.output.name)
     return frozenset(name for name in names if name)
 
@@ -153,8 +149,7 @@ class _Flow:
         return ""
 
     def _output_range(self, unit: Unit) -> Range | None:
-        op = unit.node.op_type
-        return _FIXED_RANGE[op] if op in _OWN_SCALE else self.ranges.get(unit.output.name or "", _FIXED_RANGE.get(op))
+        return _OWN_RANGE.get(unit.node.op_type) or self.ranges.get(unit.output.name or "")
 
 
 def _share_scales_of_concats(graph: ir.Graph, formats: Formats) -> None:
@@ -181,7 +176,7 @@ def _made_for(value: ir.Value, reader: ir.Node, formats: Formats) -> Unit | None
             return None
         unit = formats.units.get(node)
         if unit is not None:
-            return None if unit.ceiling != float("inf") or node.op_type in _OWN_SCALE else unit
+            return None if unit.ceiling != float("inf") or node.op_type in _OWN_RANGE else unit
         first = node.inputs[0]
         if first is None or factor(node) is not None or len(node.outputs) != 1 or node.op_type == "Relu":
             return None

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from lwc.compiler.analysis.units import Unit, array_of
+from lwc.compiler.analysis.units import Unit, array_of, factor
 from lwc.compiler.core.plan import Range
 from lwc.compiler.core.target import Target
 from lwc.passes.edit import redirect
-from lwc.passes.precision.followers import Shuffle, channel_shuffle, factor
+from lwc.passes.precision.followers import Shuffle, channel_shuffle
 from lwc.passes.precision.formats import Formats
 from lwc.passes.precision.integers import Codes, Scale, Writer
 from lwc.passes.precision.lowerings import lower

@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 
 from lwc.compiler.analysis.shapes import infer_shapes
-from lwc.compiler.analysis.sites import choices_at, find_sites, macs, parameters
+from lwc.compiler.analysis.sites import choices_at, find_sites, macs, parameters, swallowed_by
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.target import NAMED, Target
@@ -66,6 +66,7 @@ def test_what_a_kernel_swallows_is_no_site() -> None:
         "(float[2,4,4] x) => (float[2,4,4] y) { t = MatMul (x, w)\n u = Add (t, b)\n y = Relu (u) }", w=(4, 4), b=(4,)
     )
     assert names(model) == ["nt"]
+    assert swallowed_by(model) == {"nu": "nt", "ny": "nt"}
 
 
 def test_add_that_is_no_bias_is_a_site() -> None:
