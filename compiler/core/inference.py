@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 import onnx
 import onnx_ir as ir
 
+from lwc.compiler.core.operators import is_defined
 from lwc.compiler.core.skeleton import skeleton
 
 log = logging.getLogger(__name__)
 
-# ONNX infers nothing past an operator it does not know, so for inference alone these (of any domain but its own)
+# ONNX infers nothing past an operator it does not know, so for inference alone these, when ONNX does not define them,
 # are taken for standard ones: operator -> (stand-in, outputs with the type and shape of the stand-in's output).
 _STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "BiasGelu": ("Identity", (0,)),
@@ -24,13 +25,13 @@ _STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "FusedConv": ("Conv", (0,)),
     "FusedGemm": ("Gemm", (0,)),
     "Gelu": ("Identity", (0,)),
+    "LayerNormalization": ("Identity", (0,)),
     "QuantizeLinear": ("QuantizeLinear", (0,)),
     "QuickGelu": ("Identity", (0,)),
     "SimplifiedLayerNormalization": ("Identity", (0,)),
     "SkipLayerNormalization": ("Identity", (0, 3)),
     "SkipSimplifiedLayerNormalization": ("Identity", (0, 3)),
 }
-_KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -40,7 +41,7 @@ def infer_shapes(model: ir.Model) -> None:
     """
     proto = skeleton(model)
     for part in _graphs(proto.graph):
-        _stand_in(part, set(model.functions))
+        _stand_in(part, model)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -59,19 +60,23 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(inner)
 
 
-def _stand_in(graph: onnx.GraphProto, functions: set[tuple[str, str, str]]) -> None:
-    nodes = list(graph.node)
-    if all(node.domain in _KNOWN_DOMAINS or node.op_type not in _STAND_INS for node in nodes):
-        return
-    replaced: list[onnx.NodeProto] = []
-    for node in nodes:
-        own = (node.domain, node.op_type, node.overload) in functions
-        if node.domain in _KNOWN_DOMAINS or node.op_type not in _STAND_INS or own:
-            replaced.append(node)
+def _stand_in(graph: onnx.GraphProto, model: ir.Model) -> None:
+    nodes: list[onnx.NodeProto] = []
+    changed = False
+    for node in graph.node:
+        if node.op_type in _STAND_INS and _is_foreign(node, model):
+            nodes += _stand_ins(node)
+            changed = True
         else:
-            replaced += _stand_ins(node)
-    del graph.node[:]
-    graph.node.extend(replaced)
+            nodes.append(node)
+    if changed:
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _is_foreign(node: onnx.NodeProto, model: ir.Model) -> bool:
+    own = (node.domain, node.op_type, node.overload) in model.functions
+    return not own and not is_defined(node.domain, node.op_type, model.opset_imports.get(node.domain, 0))
 
 
 def _stand_ins(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
