@@ -26,7 +26,7 @@ import onnxslim
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.target import host
-from lwc.compiler.testing import disagreement, draw_feeds
+from lwc.compiler.testing import DEEP_FP32, disagreement, draw_feeds
 from lwc.models import zoo
 from lwc.passes import clean
 
@@ -104,7 +104,7 @@ def _measure(
         return Result(None, time.perf_counter() - start, f"fails: {type(error).__name__}: {str(error)[:80]}")
     seconds = time.perf_counter() - start
     try:
-        verdict = disagreement(expected, run(made, feeds))
+        verdict = disagreement(expected, run(made, feeds), DEEP_FP32)
     except Exception as error:
         verdict = f"does not load: {str(error)[:80]}"
     return Result(len(made.graph.node), seconds, f"differs: {verdict}" if verdict else "")
