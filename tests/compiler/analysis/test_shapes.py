@@ -44,10 +44,8 @@ def test_symbols_are_kept_until_fixed(model: ir.Model) -> None:
 def test_a_fixed_input_fixes_all_that_follows(model: ir.Model) -> None:
     fix_dimensions(model, {"x": (2, 3, 4)})
     found = shapes(model)
-    assert {name: found[name] for name in ("x", "f", "p", "q", "t", "y")} == {
-        "x": [2, 3, 4],
-        **dict.fromkeys(("f", "p", "q", "t", "y"), [2, 12]),
-    }
+    assert found["x"] == [2, 3, 4]
+    assert [found[name] for name in ("f", "p", "q", "t", "y")] == [[2, 12]] * 5
 
 
 def test_a_symbol_is_fixed_in_the_other_inputs_too(model: ir.Model) -> None:
