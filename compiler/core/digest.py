@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from lwc.compiler.core.external import contents
+
 _SIZE = 16
 _ABSENT = bytes(_SIZE)
 _UNMADE = b"?" * _SIZE
@@ -39,19 +41,10 @@ def tensor_digest(tensor: ir.TensorProtocol) -> bytes:
     if known is not None and known[0]() is tensor:
         return known[1]
     h = hashlib.blake2b(f"{tensor.dtype}:{tensor.shape.numpy()}".encode(), digest_size=_SIZE)
-    h.update(_content(tensor))
+    h.update(contents(tensor))
     found = h.digest()
     _tensor_digests[key] = (weakref.ref(tensor, lambda _: _tensor_digests.pop(key, None)), found)
     return found
-
-
-def _content(tensor: ir.TensorProtocol) -> bytes | memoryview:
-    """The bytes, not copied where they lie in memory as they are stored."""
-    if tensor.dtype == ir.DataType.STRING:
-        return repr(tensor.numpy().tolist()).encode()
-    if isinstance(tensor, ir.Tensor) and tensor.dtype.bitwidth >= 8 and tensor.size:
-        return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
-    return tensor.tobytes()
 
 
 def _hash(*parts: bytes) -> bytes:

@@ -115,6 +115,15 @@ def view(data: memoryview, tensor: onnx.TensorProto) -> ir.TensorProtocol:
     )
 
 
+def contents(tensor: ir.TensorProtocol) -> bytes | memoryview:
+    """The tensor's bytes as they are stored, not copied where they lie so in memory; of strings, some text of them."""
+    if tensor.dtype == ir.DataType.STRING:
+        return repr(tensor.numpy().tolist()).encode()
+    if isinstance(tensor, ir.Tensor) and tensor.dtype.bitwidth >= 8 and tensor.size:
+        return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
+    return tensor.tobytes()
+
+
 def _number(name: str, key: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise BadExternalData(f"Tensor '{name}' has external data with the {key} '{text}'.")

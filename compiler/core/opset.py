@@ -12,7 +12,7 @@ import onnx_ir as ir
 from lwc.compiler.core.errors import UnsupportedOpset
 from lwc.compiler.core.inference import infer_shapes
 from lwc.compiler.core.opset_adapters import ADAPTERS, NEEDS_SHAPES
-from lwc.compiler.core.opset_edit import Edit, Refusal
+from lwc.compiler.core.opset_edit import Edit, Refusal, taken_names
 
 OLDEST = 7
 NEWEST = onnx.defs.onnx_opset_version()
@@ -28,11 +28,12 @@ def ensure_opset(model: ir.Model, minimum: int) -> None:
         raise UnsupportedOpset(f"Opset {minimum} is unknown: onnx {onnx.__version__} has {OLDEST} to {NEWEST}.")
     version = model.opset_imports.get("", minimum)
     stale = [function for function in model.functions.values() if function.opset_imports.get("", minimum) < minimum]
+    names = taken_names(model) if stale or version < minimum else set()
     if version < minimum:
         _infer_where_needed(model, version, minimum)
-        _convert(model.graph, version, Edit.of(model, minimum))
+        _convert(model.graph, version, Edit(minimum, names, in_function=False))
     for function in stale:
-        _convert(function, function.opset_imports[""], Edit.of(model, minimum, in_function=True))
+        _convert(function, function.opset_imports[""], Edit(minimum, names, in_function=True))
         function.opset_imports[""] = minimum
     model.opset_imports[""] = max(version, minimum)
     _raise_ir_version(model)

@@ -20,6 +20,19 @@ _CONSTANT_KEYS = {
 }
 
 
+def taken_names(model: ir.Model) -> set[str]:
+    """Names of all values and nodes, wherever they are."""
+    names: set[str] = set()
+    for root in roots(model):
+        for graph in (root, *root.subgraphs()):
+            names |= {value.name or "" for value in graph.inputs}
+            if isinstance(graph, ir.Graph):
+                names |= set(graph.initializers)
+        for node in root.all_nodes():
+            names |= {node.name or "", *(value.name or "" for value in node.outputs)}
+    return names
+
+
 class Refusal(Exception):
     """The node has no equal at the next opset; the message says why."""
 
@@ -31,19 +44,6 @@ class Edit:
     target: int
     names: set[str]
     in_function: bool
-
-    @staticmethod
-    def of(model: ir.Model, target: int, *, in_function: bool = False) -> Edit:
-        """An edit of the main graph and its subgraphs, or of a function."""
-        names: set[str] = set()
-        for root in roots(model):
-            for graph in (root, *root.subgraphs()):
-                names |= {value.name or "" for value in graph.inputs}
-                if isinstance(graph, ir.Graph):
-                    names |= set(graph.initializers)
-            for node in root.all_nodes():
-                names |= {node.name or "", *(value.name or "" for value in node.outputs)}
-        return Edit(target, names, in_function)
 
     def claim(self, wanted: str) -> str:
         """`wanted`, numbered if it is taken."""

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from lwc.compiler.core.check import check_proto
 from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
-from lwc.compiler.core.external import DataFolder, map_file, view
+from lwc.compiler.core.external import DataFolder, contents, map_file, view
 from lwc.compiler.core.normal_form import normalize
 from lwc.compiler.core.skeleton import initialized, roots, standing_in
 from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
@@ -190,7 +190,7 @@ def _write_external(model: ir.Model, path: Path) -> None:
 def _append(tensor: ir.TensorProtocol, name: str, data: BinaryIO, location: str) -> ir.ExternalTensor:
     data.write(b"\0" * (-data.tell() % ALIGNMENT))
     offset = data.tell()
-    data.write(tensor.tobytes())
+    data.write(contents(tensor))
     return ir.ExternalTensor(
         location,
         offset,

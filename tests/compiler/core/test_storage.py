@@ -156,7 +156,7 @@ def test_an_interrupted_write_leaves_nothing(path: Path, tmp_path: Path, monkeyp
     def interrupt(_: ir.TensorProtocol) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ir.Tensor, "tobytes", interrupt)
+    monkeypatch.setattr(storage, "contents", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_model(model, tmp_path / "out.onnx", external_data=True)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
