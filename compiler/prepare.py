@@ -114,7 +114,8 @@ def open_calibration(original: Model, session: Session, options: CompileOptions)
     """The user's samples, or synthetic ones when there are none."""
     if options.calib is not None:
         return Calibration.open(options.calib, session.inputs, limit=options.samples, seed=options.seed)
-    return synthesize(session.inputs, original, options.samples or SYNTHETIC_SAMPLES, options.seed, options.shape)
+    count = options.samples or SYNTHETIC_SAMPLES
+    return synthesize(session.inputs, original, count, options.seed, options.shape, run=session.run)
 
 
 def refuse_unsupported(model: Model, backend: Backend, target: Target) -> None:

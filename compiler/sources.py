@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
-import onnx_ir as ir
 
 from lwc import backends
 from lwc.compiler.core.artifact import Artifact
 from lwc.compiler.core.backend import Backend, Session
 from lwc.compiler.core.errors import BadInput
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.storage import data_files, model_from_proto
 from lwc.compiler.core.target import Target
 from lwc.compiler.data import Calibration, synthesize
 
@@ -54,7 +54,7 @@ class Source:
         if self.artifact:
             return self.artifact.bytes
         path = self.model.source
-        return sum(file.stat().st_size for file in _files(path, self.model)) if path else None
+        return sum(file.stat().st_size for file in {path, *data_files(self.model.ir)}) if path else None
 
 
 def open_source(source: Openable) -> Source:
@@ -64,7 +64,7 @@ def open_source(source: Openable) -> Source:
     if isinstance(source, Model):
         return Source(source.name, source)
     if isinstance(source, onnx.ModelProto):
-        return Source("model", Model.from_proto(source))
+        return Source("model", Model(model_from_proto(source, "model"), "model"))
     path = Path(source)
     return _of_artifact(Artifact.open(path)) if path.is_dir() else Source(str(path), Model.open(path))
 
@@ -90,7 +90,7 @@ def open_samples(
     ports = [replace(port, shape=tuple((shape or {}).get(port.name, port.shape))) for port in session.inputs]
     if calib is not None:
         return Calibration.open(calib, ports, limit=count, seed=seed)
-    return synthesize(ports, source.model, count, seed)
+    return synthesize(ports, source.model, count, seed, run=session.run)
 
 
 def _of_artifact(artifact: Artifact) -> Source:
@@ -98,14 +98,3 @@ def _of_artifact(artifact: Artifact) -> Source:
     if not path.is_file():
         raise BadInput(f"'{artifact.folder}' holds no {MODEL_FILE} to look into.")
     return Source(str(artifact.folder), Model.open(path), artifact)
-
-
-def _files(path: Path, model: Model) -> set[Path]:
-    """The model's file and the files of its external data."""
-    locations = {
-        value.const_value.location
-        for graph in model.ir.graphs()
-        for value in graph.initializers.values()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    }
-    return {path, *(path.parent / location for location in locations)}

@@ -38,6 +38,11 @@ def calibration() -> list[Sample]:
     return samples("calibration")
 
 
+def unseen() -> list[Sample]:
+    """Samples the models were not trained on, for honest accuracy: half calibrate, half verify."""
+    return samples("test")
+
+
 def samples(split: Split = "test") -> list[Sample]:
     """One dictionary per image: "x" float32 [1, 1, 32, 32] and "label" int64 [].
 

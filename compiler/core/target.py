@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from dataclasses import asdict, dataclass, replace
+import sys
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from lwc.compiler.core.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,11 @@ class Target:
 
 
 INTERESTING_FEATURES = frozenset(
-    "avx2 fma avx512f avx512_vnni avx_vnni avx512_bf16 avx512_fp16 amx_int8 amx_bf16 asimddp i8mm bf16".split()
-)
+    {
+        "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
+        "asimddp", "i8mm", "bf16",
+    }
+)  # fmt: skip
 
 NAMED: dict[str, Target] = {
     "cpu:x86-64-v3": Target(
@@ -69,13 +78,36 @@ NAMED: dict[str, Target] = {
 
 
 def find_target(name: str) -> Target:
-    """The target of that name; 'host' describes this machine. Raises UsageError."""
+    """The target of that name, or of a TOML file; 'host' describes this machine. Raises UsageError."""
     if name == "host":
         return host()
+    if name.endswith(".toml"):
+        return read_target(Path(name))
     if name in NAMED:
         return NAMED[name].with_threads(len(_usable_cores()))
     known = ", ".join(("host", *NAMED))
     raise UsageError(f"Unknown target '{name}'.", f"Known targets: {known}.")
+
+
+def read_target(path: Path) -> Target:
+    """A target from a TOML file with the fields of Target; absent ones are those of `base`, a name (default: host).
+
+    Raises UsageError.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"The target '{path}' cannot be read ({error}).") from error
+    base = find_target(str(data.pop("base", "host")))
+    known = {field.name: type(getattr(base, field.name)) for field in fields(Target)}
+    for key, value in data.items():
+        if key not in known:
+            raise UsageError(f"The target '{path}' has an unknown field '{key}'.", f"Fields: {', '.join(known)}.")
+        if isinstance(value, list):
+            data[key] = known[key](value)
+        elif known[key] not in (type(value), type(None)):
+            raise UsageError(f"In the target '{path}', '{key}' must be of type {known[key].__name__}, not {value!r}.")
+    return replace(base, **{"name": path.stem, **data})
 
 
 def host() -> Target:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.crossings import flows
+from lwc.compiler.analysis.sites import swallowed_by
 from lwc.compiler.core.backend import Backend
 from lwc.compiler.core.cache import Cache
 from lwc.compiler.core.model import Model
@@ -18,6 +19,7 @@ from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.space import Crossing
+from lwc.passes.precision.followers import follows
 
 PROFILED_RUNS = 12
 PROBE_ELEMENTS = 1 << 20
@@ -29,11 +31,14 @@ def measured_costs(
 ) -> dict[tuple[Site, Choice], float]:
     """Milliseconds of every (site, choice): one profile per kind of choice, all sites that offer it switched to it."""
     kinds = sorted({choice.name for choices in options.values() for choice in choices})
+    tails = swallowed_by(bench.model)
     costs: dict[tuple[Site, Choice], float] = {}
     for kind in kinds:
         chosen = {site: choice for site, choices in options.items() for choice in choices if choice.name == kind}
         plan = Plan() if kind == Float.name else Plan(chosen, ranges)
         times = _profile(bench, plan)
+        for node, owner in tails.items():
+            times[owner] = times.get(owner, 0.0) + times.get(node, 0.0)
         costs.update({(site, choice): times.get(site.name, 0.0) for site, choice in chosen.items()})
     return costs
 
@@ -65,7 +70,7 @@ def crossings(
             quantize_ms=quantize * elements.get(flow.value, 0.0),
             dequantize_ms=0.0 if _writes_float(flow.producer) else dequantize * elements.get(flow.value, 0.0),
         )
-        for flow in flows(model.graph, sites)
+        for flow in flows(model.graph, sites, follows)
     )
 
 

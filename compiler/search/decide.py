@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import onnx_ir as ir
 
 from lwc.compiler.analysis.activations import collect
 from lwc.compiler.analysis.sites import choices_at, find_sites, macs
 from lwc.compiler.core.backend import Session
+from lwc.compiler.core.errors import BadInput
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Range, Site, StaticInt8
-from lwc.compiler.core.stats import TensorStats, load_stats, save_stats
+from lwc.compiler.core.stats import LayerStats, TensorStats, load_stats, save_stats
 from lwc.compiler.data import Calibration
 from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
@@ -93,9 +95,12 @@ class Decider:
         }
         self.space = Space(options, self._crossings() if options else ())
 
-    def search(self, note: Callable[[str], None]) -> Found:
+    def search(self) -> Found:
         """The plan."""
-        return Finder(self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, note).find()
+        finder = Finder(
+            self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, self.each
+        )
+        return finder.find()
 
     def static_choices(self) -> dict[Site, Choice]:
         """Every site that can be static int8, with that choice."""
@@ -105,12 +110,11 @@ class Decider:
         nodes = _nodes_that_touch(self.bench.model, names)
         sites = {node: Site(node.name or "", node.op_type, "value") for node in nodes}
         path = self.bench.cache.path("stats", (*self.bench.key, tuple(sorted(names))), ".npz")
-        if path is not None and path.exists():
-            stats = load_stats(path)
-        else:
+        stats = _kept_stats(path)
+        if stats is None:
             stats = collect(
                 self.bench.model, tuple(sites.values()), self.calibration, self._open,
-                max_memory_bytes=self.max_memory_bytes,
+                max_memory_bytes=self.max_memory_bytes, progress=lambda done, total: self.each(), values=names,
             )  # fmt: skip
             if path is not None:
                 save_stats(path, stats)
@@ -150,6 +154,16 @@ class Decider:
             classes.setdefault(class_of(nodes[site.name]), []).append(site)
         float_ms = {name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()}
         return dict(sorted(classes.items(), key=lambda item: (-float_ms[item[0]], item[0])))
+
+
+def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:
+    """Statistics of an earlier compile; None when there are none, or the file is damaged."""
+    if path is None or not path.exists():
+        return None
+    try:
+        return load_stats(path)
+    except BadInput:
+        return None
 
 
 def class_of(node: ir.Node) -> str:

@@ -49,7 +49,7 @@ class Finder:
     max_drop: float
     classes: Mapping[str, Sequence[Site]]
     objective: Objective = "latency"
-    each: Callable[[str], None] = lambda text: None
+    each: Callable[[], None] = lambda: None
     reverted: list[Revert] = field(default_factory=list)
 
     def find(self) -> Found:
@@ -84,7 +84,8 @@ class Finder:
         for _ in range(FRONTIER_STEPS):
             budget /= 2
             plan = self._plan(budget)
-            self.each(f"loss budget {budget:.2g}: {len(plan.choices)} sites changed")
+            log.debug("loss budget %.2g: %d sites changed", budget, len(plan.choices))
+            self.each()
             if not plan.choices or self.holds(plan):
                 break
             failing = budget
@@ -108,7 +109,8 @@ class Finder:
             for candidate, verb in self._flips(plan, sites):
                 if candidate.digest() == plan.digest():
                     continue
-                self.each(f"{verb} {name}")
+                log.debug("%s %s", verb, name)
+                self.each()
                 faster = self.bench.ratio(candidate, plan) < CLEARLY_FASTER
                 if faster and self.holds(candidate):
                     self._note_reverts(plan, candidate, f"{name} is faster in float here")

@@ -121,3 +121,17 @@ def test_the_older_named_cpu_has_no_vnni() -> None:
 def test_an_unknown_name_is_refused_with_those_known() -> None:
     with pytest.raises(UsageError, match=r"Unknown target 'abacus'\. Known targets: host, cpu:x86-64-v3"):
         find_target("abacus")
+
+
+def test_a_target_file_changes_the_fields_it_names(tmp_path: Path) -> None:
+    (tmp_path / "board.toml").write_text('base = "cpu:x86-64-v3"\nthreads = 3\nfeatures = ["avx2"]\n')
+    target = find_target(str(tmp_path / "board.toml"))
+    assert (target.name, target.threads, target.features) == ("board", 3, frozenset({"avx2"}))
+    assert target.reduce_range
+
+
+@pytest.mark.parametrize("text", ["threads = 'many'", "cores = 3", "threads = ", "base = 'nothing'"])
+def test_a_target_file_that_makes_no_sense_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "board.toml").write_text(text)
+    with pytest.raises(UsageError):
+        find_target(str(tmp_path / "board.toml"))
