@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 FRONTIER_STEPS = 12  # loss budgets tried, each half the one before
 BISECTIONS = 3
+NO_DOUBT = 0.5  # profiles are trusted without the clock where one format takes less than this share of the other
 CLEARLY_FASTER = 0.985  # a flip must win by more than the noise of the clock
 
 
@@ -121,17 +122,22 @@ class Finder:
     def _flips(self, plan: Plan, sites: Sequence[Site]) -> list[tuple[Plan, str]]:
         chosen = [site for site in sites if site in plan.choices]
         flips = []
-        if chosen:
+        if chosen and not self._clearly_pays(plan, chosen):
             rest = {site: choice for site, choice in plan.choices.items() if site not in chosen}
             flips.append((self._tidy(rest), "without"))
-        absent = {
-            site: options[1].choice
-            for site, options in self.space.options.items()
-            if site in sites and site not in plan.choices and len(options) > 1
-        }
-        if absent:
+        absent = {site: self.space.options[site][1].choice for site in sites if site not in plan.choices}
+        if absent and not self._clearly_costs(absent):
             flips.append((self._tidy({**plan.choices, **absent}), "with"))
         return flips
+
+    def _clearly_pays(self, plan: Plan, sites: Sequence[Site]) -> bool:
+        """Whether the profile leaves no doubt about the chosen format of these sites: half of float's time or less."""
+        chosen = sum(self.space.option(site, plan.choices[site]).ms for site in sites)
+        return chosen < NO_DOUBT * sum(self.space.options[site][0].ms for site in sites)
+
+    def _clearly_costs(self, choices: Mapping[Site, Choice]) -> bool:
+        floating = sum(self.space.options[site][0].ms for site in choices)
+        return NO_DOUBT * sum(self.space.option(site, choice).ms for site, choice in choices.items()) > floating
 
     def _only_if_faster(self, plan: Plan) -> Plan:
         if plan.choices and self.bench.ratio(plan, self._float()) > CLEARLY_FASTER:
