@@ -43,7 +43,7 @@ def _inline(graph: ir.Graph, node: ir.Node, taken: bool, names: Names) -> None:
     branch.remove(inner)
     _move_initializers(branch, graph, names)
     for moved in inner:
-        moved.name = f"{node.name}/{moved.name}"
+        moved.name = f"{node.name}/{moved.name}" if node.name and moved.name else None
         for value in moved.outputs:
             value.name = names.claim(value.name) if value.name else value.name
     graph.insert_before(node, inner)

@@ -15,8 +15,8 @@ from lwc.compiler.core.pass_ import ForeignPass, Outcome, PassContext
 class InlineFunctions(ForeignPass):
     """f(x) -> body of f with x, for functions of the model's own opsets; ONNX Runtime does the same at load.
 
-    Stays: functions that import another version of an opset than the model, recursive ones, and calls that hand
-    over a graph. Uses onnx_ir's InlinePass. Scope: main graph and subgraphs.
+    Stays: functions that import another version of an opset than the model, and all of them when a call hands over
+    a graph. Uses onnx_ir's InlinePass. Scope: main graph and subgraphs.
     """
 
     name: ClassVar[str] = "inline-functions"
@@ -25,7 +25,7 @@ class InlineFunctions(ForeignPass):
         return super().run(model, ctx) if model.functions else Outcome()
 
     def rewrite(self, model: ir.Model, ctx: PassContext) -> None:
-        if _recursive(model) or _hands_over_graphs(model):
+        if _hands_over_graphs(model):
             return
         imports = model.opset_imports
         onnx_ir_passes.InlinePass(
@@ -42,17 +42,3 @@ def _hands_over_graphs(model: ir.Model) -> bool:
         if node.op_identifier() in model.functions
         for attribute in node.attributes.values()
     )
-
-
-def _recursive(model: ir.Model) -> bool:
-    """Whether some function calls itself, directly or through others."""
-    calls = {
-        key: {node.op_identifier() for node in function.all_nodes()} & set(model.functions)
-        for key, function in model.functions.items()
-    }
-    while calls:
-        leaves = {key for key, called in calls.items() if not called & set(calls)}
-        if not leaves:
-            return True
-        calls = {key: called for key, called in calls.items() if key not in leaves}
-    return False

@@ -17,8 +17,8 @@ from lwc.passes.edit import is_op, remove, site
 class LiftConstants(Pass):
     """Constant(value=t) -> initializer t, of the same name and in the same graph.
 
-    Stays: a Constant that is a graph output, a sparse one, and those in functions (which have no initializers).
-    onnx_ir's LiftConstantsToInitializersPass raises on sparse values. Scope: main graph and subgraphs.
+    Stays: a Constant that is a graph output, and those in functions (which have no initializers).
+    Scope: main graph and subgraphs.
     """
 
     name: ClassVar[str] = "lift-constants"
@@ -36,7 +36,7 @@ class LiftConstants(Pass):
 
 
 def constant_of(node: ir.Node) -> ir.TensorProtocol | None:
-    """The tensor a Constant node makes; None for other nodes and sparse values."""
+    """The tensor a Constant node makes; None for other nodes."""
     if not is_op(node, "Constant") or len(node.attributes) != 1:
         return None
     attribute = next(iter(node.attributes.values()))

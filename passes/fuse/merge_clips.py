@@ -11,14 +11,14 @@ import onnx_ir as ir
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import Site
 from lwc.passes.edit import Names, add_initializer, is_op, new_node, opset, redirect, remove, replace_node, site
-from lwc.passes.fuse.bounds import FIRST_WITH_BOUND_INPUTS, Bounds, bounds_of
+from lwc.passes.fuse.bounds import FIRST_WITH_BOUND_INPUTS, Bounds, bounds_of, largest_of
 
 
 @dataclass(frozen=True)
 class MergeClips(Pass):
     """Clip(Clip(x, a, b), c, d) -> Clip(x, a', b')      a' = clip(a, c, d)      b' = clip(b, c, d)
 
-    with a <= b and c <= d constant, and Relu = Clip to [0, inf). An outer clip that cuts nothing off goes; the
+    with a <= b and c <= d constant, and Relu = Clip to [0, inf]. An outer clip that cuts nothing off goes; the
     inner one stays if others read it. Floats only. Scope: main graph and subgraphs.
     """
 
@@ -48,19 +48,20 @@ def _replace(graph: ir.Graph, node: ir.Node, inner: ir.Node, bounds: Bounds, ver
     value = inner.inputs[0]
     assert value is not None
     assert value.dtype is not None
+    largest = largest_of(value.dtype)
     if bounds == (0.0, np.inf):
         replace_node(node, new_node("Relu", [value]))
         return
     if version < FIRST_WITH_BOUND_INPUTS:
         limits = zip(("min", "max"), bounds, strict=True)
-        replace_node(node, new_node("Clip", [value], [ir.AttrFloat32(k, b) for k, b in limits if np.isfinite(b)]))
+        replace_node(node, new_node("Clip", [value], [ir.AttrFloat32(k, b) for k, b in limits if abs(b) < largest]))
         return
     dtype: Any = value.dtype.numpy()
     inputs: list[ir.Value | None] = [value]
     for label, bound in zip(("min", "max"), bounds, strict=True):
         name = f"{node.outputs[0].name}.{label}"
-        finite = np.isfinite(bound)
-        inputs.append(add_initializer(graph, names.claim(name), np.array(bound, dtype)) if finite else None)
+        limits_it = abs(bound) < largest
+        inputs.append(add_initializer(graph, names.claim(name), np.array(bound, dtype)) if limits_it else None)
     while inputs[-1] is None:
         inputs.pop()
     replace_node(node, new_node("Clip", inputs))

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import Site
 from lwc.passes.edit import constant_number, is_op, new_node, opset, remove, replace_node, site, sole_user
-from lwc.passes.fuse.bounds import bounds_of
+from lwc.passes.fuse.bounds import bounds_of, largest_of
 
 FIRST_WITH_BROADCASTING = 7
 
@@ -44,7 +44,9 @@ def _merge(clip: ir.Node, version: int) -> bool:
     shifted = clip.inputs[0].producer() if clip.inputs[0] is not None else None
     bounds = bounds_of(clip, version)
     found = _shift(shifted) if shifted is not None and sole_user(shifted.outputs[0]) is clip else None
-    if bounds is None or found is None or shifted is None or bounds[0] != 0 or not 0 < bounds[1] < np.inf:
+    if bounds is None or found is None or shifted is None or bounds[0] != 0:
+        return False
+    if not 0 < bounds[1] < largest_of(ir.DataType.FLOAT):
         return False
     x, c = found
     if x.dtype != ir.DataType.FLOAT:
