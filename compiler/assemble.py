@@ -11,6 +11,7 @@ from typing import Any
 from lwc._version import __version__
 from lwc.compiler.analysis.sites import macs, parameters
 from lwc.compiler.core.artifact import PAGE, PLAN, seal, sha256, write_report
+from lwc.compiler.core.check import foreign_operators
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Choice, Float, Plan, Site
@@ -66,7 +67,7 @@ def assemble_report(
         memory={"original_peak_mb": proof.original_peak_mb, "compiled_peak_mb": proof.compiled_peak_mb},
         sites=site_reports(prepared.clean, space, proof.kept.plan, reverted),
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
-        skipped=tuple({"site": s.site.name, "pass": "", "reason": s.reason} for s in skipped),
+        skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_foreign(prepared)),
         backends=(
             {
                 "name": prepared.backend.name,
@@ -123,6 +124,12 @@ def _reason(space: Space, site: Site, choice: Choice) -> str:
     if best.ms >= floating.ms:
         return f"{best.choice.name} takes {best.ms:.3f} ms, float {floating.ms:.3f} ms"
     return f"{best.choice.name} costs accuracy or crossings that its {floating.ms - best.ms:.3f} ms are not worth"
+
+
+def _foreign(prepared: Prepared) -> Iterable[dict[str, str]]:
+    """Operators of other domains, which every pass leaves alone."""
+    for domain, op in foreign_operators(prepared.original.ir):
+        yield {"site": f"{domain}:{op}", "pass": "", "reason": "operator of another domain, kept as it is"}
 
 
 def _model_facts(model: Model, size: int) -> dict[str, Any]:

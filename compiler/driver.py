@@ -51,7 +51,8 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
                 any_speed=options.objective == "size", portable=options.portable,
             )  # fmt: skip
             check_budgets(proof, options)
-        report = assemble_report(prepared, decision.space, decision.reverted, skipped, proof, options, timings)
+        reverted = (*decision.reverted, *rejected_choices(decision.plan, proof))
+        report = assemble_report(prepared, decision.space, reverted, skipped, proof, options, timings)
         write_artifact(folder, prepared, proof, report)
     return Artifact.open(out, check=False)
 
@@ -175,6 +176,14 @@ def candidates_of(
     if decision.plan.choices:
         candidates.insert(0, Candidate("plan", planned, decision.plan, LEAST_SPEEDUP_OF_PLAN))
     return candidates, (*prepared.skipped, *skipped)
+
+
+def rejected_choices(plan: Plan, proof: Proof) -> list[Revert]:
+    """The plan's choices, when the proof rejected the plan as a whole."""
+    reason = dict(proof.rejected).get("plan")
+    return (
+        [Revert(site, choice, f"the whole plan: {reason}") for site, choice in plan.choices.items()] if reason else []
+    )
 
 
 def check_budgets(proof: Proof, options: CompileOptions) -> None:

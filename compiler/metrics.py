@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -30,11 +32,13 @@ class Metric:
 
     score: score of one sample from (outputs, sample, the original model's outputs); the metric is the mean
     streaming: makes a fresh StreamingMetric, for metrics that are no mean over samples; one of the two is set
+    identity: tells metrics of one name apart in caches
     """
 
     name: str
     score: Callable[[Outputs, Sample, Outputs], float] | None = None
     streaming: Callable[[], StreamingMetric] | None = None
+    identity: str = ""
 
 
 def find_metric(metric: object, class_outputs: Sequence[str] = ()) -> Metric:
@@ -71,11 +75,23 @@ def _from_object(name: str, found: object) -> Metric:
     if isinstance(found, type):
         if not (hasattr(found, "update") and hasattr(found, "compute")):
             raise UsageError(f"Metric class '{name}' needs the methods update(outputs, sample) and compute().")
-        return Metric(name, streaming=cast("Callable[[], StreamingMetric]", found))
+        return Metric(name, streaming=cast("Callable[[], StreamingMetric]", found), identity=_identity(found))
     if callable(found):
         function = found
-        return Metric(name, lambda outputs, sample, _: float(function(dict(outputs), dict(sample))))
+        return Metric(
+            name, lambda outputs, sample, _: float(function(dict(outputs), dict(sample))), identity=_identity(found)
+        )
     raise UsageError(f"Metric '{name}' is neither a function nor a class.")
+
+
+def _identity(found: object) -> str:
+    """Where the user's metric lives and what its source says, so that a changed one is measured anew."""
+    try:
+        source = inspect.getsource(cast(Any, found))
+    except (OSError, TypeError):
+        source = repr(getattr(getattr(found, "__code__", None), "co_code", None))
+    place = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', type(found).__qualname__)}"
+    return f"{place}:{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 def top1(outputs: Outputs, sample: Sample, original: Outputs) -> float:

@@ -180,7 +180,7 @@ def _cache_key(
         __version__,
         clean.digest(),
         calibration.digest(),
-        metric.name,
+        f"{metric.name} {metric.identity}",
         backend.version(),
         target.fingerprint,
         str(options.seed),

@@ -19,6 +19,7 @@ from lwc.passes.canonicalize.raise_opset import RaiseOpset
 from lwc.passes.canonicalize.remove_no_ops import RemoveNoOps
 from lwc.passes.canonicalize.remove_unused import RemoveUnused
 from lwc.passes.canonicalize.unlist_initializers import UnlistInitializers
+from lwc.passes.fuse.apply_onnxscript import ApplyOnnxscript
 from lwc.passes.fuse.drop_zero_states import DropZeroStates
 from lwc.passes.fuse.fold_affine import FoldAffine
 from lwc.passes.fuse.fold_pad import FoldPad
@@ -58,6 +59,7 @@ FUSE: tuple[Pass, ...] = (
     MergeLayerNorm(),
     MergeGelu(),
     DropZeroStates(),
+    ApplyOnnxscript(),
     MergeMatMulAdd(),
 )
 ALL_PASSES: tuple[type[Pass], ...] = (

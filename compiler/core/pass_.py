@@ -6,7 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Skip:
-    """A site that a pass left as it was, and why."""
+    """A site that a pass left as it was, and why. by: the pass's name, filled in by the pipeline."""
 
     site: Site
     reason: str
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Pipeline:
                 done.append(step.name)
                 changed_in_round |= bool(outcome.changed)
                 changed.update(dict.fromkeys(outcome.changed))
-                skipped.update(dict.fromkeys(outcome.skipped))
+                skipped.update((replace(skip, by=step.name), None) for skip in outcome.skipped)
                 if on_pass:
                     on_pass(step.name, outcome)
             if not changed_in_round:

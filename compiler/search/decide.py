@@ -97,9 +97,7 @@ class Decider:
 
     def search(self) -> Found:
         """The plan."""
-        finder = Finder(
-            self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, self.each
-        )
+        finder = Finder(self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, self.each)
         return finder.find()
 
     def static_choices(self) -> dict[Site, Choice]:

@@ -13,7 +13,7 @@ from lwc.compiler.core.plan import Site
 from lwc.passes.canonicalize.dimensions import Entry, Product
 from lwc.passes.canonicalize.shape_facts import Facts, Vector
 from lwc.passes.canonicalize.shape_values import note_vector
-from lwc.passes.canonicalize.symbolic_dims import note_dims
+from lwc.passes.canonicalize.symbolic_dims import BROADCASTING, broadcast_all, note_dims
 from lwc.passes.edit import (
     Array,
     Names,
@@ -42,6 +42,7 @@ class FoldShapes(Pass):
         Reshape(x, [8, m])      with m unknown             -> Reshape(x, [8, -1])
         a view of views of x    with the shape of x        -> x
         Expand(x, s)            with s the shape of x      -> x
+        Add(Expand(x, s), y)    that Add(x, y) would be    -> Add(x, y)
 
     A dimension called alike is taken to be alike, as ONNX defines it. Where 0 and -1 would meet, the copied
     dimensions must be ones of graph inputs: a batch is never empty, a list of found boxes may be.
@@ -103,6 +104,8 @@ class _Walk:
             return True
         if is_op(node, *VIEWS):
             return self._drop_view(node) or (self.reshapes and self._fold_reshape(graph, node))
+        if is_op(node, *BROADCASTING):
+            return self._skip_expands(node)
         return is_op(node, "Expand") and self._drop_expand(node)
 
     def _fold_numbers(self, graph: ir.Graph, node: ir.Node) -> bool:
@@ -186,6 +189,20 @@ class _Walk:
         if unknown and (0 in entries or any(atom not in self.never_empty for dim in copied for atom in dim.atoms)):
             return None
         return np.array(shape, dtype=np.int64)
+
+    def _skip_expands(self, node: ir.Node) -> bool:
+        """The operator broadcasts to its result without the Expand before one of its inputs."""
+        wanted = self.facts.dims_of(node.outputs[0])
+        skipped = False
+        for index, value in enumerate(node.inputs):
+            expand = value.producer() if value is not None else None
+            if expand is None or not is_op(expand, "Expand"):
+                continue
+            inputs = [*node.inputs[:index], expand.inputs[0], *node.inputs[index + 1 :]]
+            if wanted is not None and broadcast_all([self.facts.dims_of(v) for v in inputs]) == wanted:
+                node.replace_input_with(index, expand.inputs[0])
+                skipped = True
+        return skipped
 
     def _drop_expand(self, node: ir.Node) -> bool:
         """Every wanted dimension is one, or the one that is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -25,14 +25,18 @@ def _same(node: ir.Node, facts: Facts) -> Dims | None:
     return facts.dims_of(input_of(node, 0))
 
 
-def _broadcast_inputs(node: ir.Node, facts: Facts) -> Dims | None:
-    result: Dims | None = []
-    for value in node.inputs:
-        dims = facts.dims_of(value)
-        if dims is None or result is None:
+def broadcast_all(shapes: Sequence[Dims | None]) -> Dims | None:
+    """What shapes broadcast to together; None when the rank of one is unknown."""
+    result: Dims = []
+    for dims in shapes:
+        if dims is None:
             return None
         result = _broadcast(result, dims)
     return result
+
+
+def _broadcast_inputs(node: ir.Node, facts: Facts) -> Dims | None:
+    return broadcast_all([facts.dims_of(value) for value in node.inputs])
 
 
 def _broadcast(a: Dims, b: Dims) -> Dims:
@@ -131,15 +135,16 @@ _LIKE_FIRST = (
     "Identity", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "Not", "Reciprocal", "Relu",
     "Round", "Sigmoid", "Sign", "Softmax", "Softplus", "Sqrt", "Tanh", "BatchNormalization", "InstanceNormalization",
     "CumSum", "DequantizeLinear", "QuantizeLinear", "IsNaN", "Sin", "Cos",
+    "PRelu",
 )  # fmt: skip
-_BROADCASTING = (
+BROADCASTING = (
     "Add", "Sub", "Mul", "Div", "Pow", "Mod", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less",
-    "LessOrEqual", "Where", "Max", "Min", "Sum", "Mean", "PRelu",
+    "LessOrEqual", "Where", "Max", "Min", "Sum", "Mean",
 )  # fmt: skip
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_LIKE_FIRST, _same),
-    **dict.fromkeys(_BROADCASTING, _broadcast_inputs),
+    **dict.fromkeys(BROADCASTING, _broadcast_inputs),
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Flatten": _flatten,

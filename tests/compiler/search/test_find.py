@@ -16,6 +16,11 @@ class ToyBench:
     def __init__(self, ms: Callable[[frozenset[Site]], float]) -> None:
         self.ms = ms
 
+    samples = range(1000)
+
+    def noise(self, plan: Plan, count: int) -> float:
+        return 10 * sum(LOSS[site] for site in plan.choices)
+
     def value(self, plan: Plan) -> float:
         return 1.0 - sum(LOSS[site] for site in plan.choices)
 
@@ -54,6 +59,14 @@ def test_takes_out_a_class_that_is_slower_than_its_costs_promised() -> None:
     found = finder(ms, 2.0, {"first": [SITES[0]], "rest": list(SITES[1:])}).find()
     assert set(found.plan.choices) == set(SITES[1:])
     assert [revert.site for revert in found.reverted] == [SITES[0]]
+
+
+def test_too_few_samples_to_resolve_the_budget_do_not_let_noise_pass() -> None:
+    search = finder(half_each, 0.02, {})
+    search.bench.samples = range(10)  # type: ignore[assignment]
+    plan = search.find().plan
+    assert plan.choices
+    assert set(plan.choices) < set(SITES[:4])
 
 
 def test_keeps_float_when_no_loss_is_allowed() -> None:

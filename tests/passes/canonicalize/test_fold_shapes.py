@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lwc.compiler.testing import CONTEXT, assert_equivalent, assert_rewrites, assert_unchanged, parse
 from lwc.passes import CANONICALIZE
@@ -69,6 +70,26 @@ def test_an_expand_to_its_own_shape_goes() -> None:
         FoldShapes(),
         "g (float[N, M] x) => (float[N, M] y) { r = Relu(x)\n s = Shape(x)\n y = Neg(r) }",
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("e = Expand(b, s)\n y = Add(e, x)", ["Add"]),
+        ("e = Expand(b, s)\n y = Where(c, e, x)", ["Where"]),
+        ("e = Expand(b, s)\n y = Neg(e)", ["Shape", "Expand", "Neg"]),
+        ("e = Expand(b, s)\n y = Add(e, b)", ["Shape", "Expand", "Add"]),
+    ],
+)
+def test_an_expand_before_an_operator_that_broadcasts_goes(body: str, left: list[str]) -> None:
+    model = parse(
+        f"g (float[N, M] x, float[1, M] b, bool[N, 1] c) => (float[d, e] y) {{ s = Shape(x)\n {body} }}"
+    )
+    before = model.clone()
+    FoldShapes().run(model, CONTEXT)
+    RemoveUnused().run(model, CONTEXT)
+    assert [node.op_type for node in model.graph] == left
+    assert_equivalent(before, model)
 
 
 def test_views_that_lead_back_to_the_first_shape_go() -> None:
