@@ -92,7 +92,7 @@ def test_repeats_until_nothing_changes(model: ir.Model) -> None:
     assert operators(model) == ["Abs", "Abs", "Abs"]
     assert ran == ["replace"] * 4
     assert len(outcome.changed) == 3
-    assert outcome.skipped == (Skip(Site("g", "Graph", "graph"), "no Neg"),)
+    assert outcome.skipped == (Skip(Site("g", "Graph", "graph"), "no Neg", by="replace"),)
 
 
 def test_names_each_skip_once(model: ir.Model) -> None:
