@@ -75,8 +75,8 @@ class Prepared:
 
 def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepared:
     """Check, clean and run the original. Raises BadInput and its children, UsageError, MissingDependency."""
-    target = find_target(options.target)
     backend = backends.get("onnxruntime" if options.backend == "auto" else options.backend)
+    target = backend.narrow(find_target(options.target))
     if options.shape:
         original = original.fork()
         fix_dimensions(original.ir, options.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lwc.compiler.core.pass_ import Pass, Pipeline
 from lwc.compiler.core.target import Target
+from lwc.passes.canonicalize.default_domain import DefaultDomain
 from lwc.passes.canonicalize.fold_constants import FoldConstants
 from lwc.passes.canonicalize.fold_shapes import FoldShapes
 from lwc.passes.canonicalize.infer_shapes import InferShapes
@@ -34,6 +35,7 @@ from lwc.passes.precision.static_int8 import QuantizeStatic
 from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
 
 CANONICALIZE: tuple[Pass, ...] = (
+    DefaultDomain(),
     UnlistInitializers(),
     InlineFunctions(),
     NameNodes(),

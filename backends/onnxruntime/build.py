@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
@@ -16,10 +19,14 @@ from lwc.backends.onnxruntime.session import OrtSession, create, session_options
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError, UnsupportedOperator
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.target import Target
+from lwc.compiler.core.target import BYTE_OPS, Target, host
+
+log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.onnx"
 _IN_MEMORY_BYTES = 1_500_000_000  # protobuf ends at 2 GB, and a copy is made on the way
+_BYTE_PROBE = """<ir_version: 8, opset_import: ["" : 17]>
+g (uint8[1, 4, 2, 2] x) => (uint8[a, b, c, d] y) {{ y = {body} }}"""
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -30,6 +37,10 @@ class OnnxRuntime:
 
     def version(self) -> str:
         return f"onnxruntime {ort.__version__}"
+
+    def narrow(self, target: Target) -> Target:
+        """Without the operators on bytes that this version has no kernels for (some before 1.24)."""
+        return replace(target, byte_ops=target.byte_ops & runnable_byte_ops())
 
     def supports(self, model: Model, target: Target) -> Support:
         """Refused: nodes of other domains that ONNX Runtime has no schema for; then whatever loading names."""
@@ -130,6 +141,24 @@ def _in_memory(model: Model) -> Model:
     fork = model.fork()
     ir.external_data.load_to_model(fork.ir)
     return fork
+
+
+@lru_cache(maxsize=1)
+def runnable_byte_ops() -> frozenset[str]:
+    """The operators of BYTE_OPS that a session takes on uint8."""
+    return frozenset(op for op in BYTE_OPS if _runs_on_bytes(op))
+
+
+def _runs_on_bytes(op: str) -> bool:
+    text = _BYTE_PROBE.format(body="Max (x, x)" if op == "Max" else f"{op} <blocksize = 2> (x)")
+    try:
+        ort.InferenceSession(
+            onnx.parser.parse_model(text).SerializeToString(), session_options(host()), ["CPUExecutionProvider"]
+        )
+    except Exception as error:  # NotImplemented is no public class of every version
+        log.debug("no %s on bytes: %s", op, error)
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -66,6 +66,10 @@ class Backend(Protocol):
         """Name and version of the runtime, part of the key of cached costs."""
         ...
 
+    def narrow(self, target: Target) -> Target:
+        """The target without what this version of the runtime cannot execute on it."""
+        ...
+
     def supports(self, model: Model, target: Target) -> Support: ...
 
     def session(self, model: Model, target: Target, outputs: Sequence[str] = ()) -> Session:

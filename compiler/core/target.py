@@ -17,6 +17,9 @@ else:
     import tomli as tomllib
 
 
+BYTE_OPS = frozenset({"DepthToSpace", "Max", "SpaceToDepth"})
+
+
 @dataclass(frozen=True)
 class Target:
     """A device and what it executes.
@@ -27,6 +30,7 @@ class Target:
     symmetric_activations: int8 activations with zero point 0 where the kernels want them (aarch64, GPU)
     reduce_range: 7-bit weights, because u8 x s8 sums saturate in 16 bits (x86 without VNNI)
     channel_alignment: channel counts that are not multiples of it run slower
+    byte_ops: operators without quantized forms that its runtime runs on 8-bit tensors as they are
     threads: intra-op threads used for running and measuring
     """
 
@@ -38,6 +42,7 @@ class Target:
     symmetric_activations: bool = False
     reduce_range: bool = False
     channel_alignment: int = 16
+    byte_ops: frozenset[str] = BYTE_OPS
     threads: int = 1
     memory_bytes: int | None = None
     processor: str = ""
@@ -45,7 +50,7 @@ class Target:
     @property
     def fingerprint(self) -> str:
         """Names the machine for caches of measured costs."""
-        data = {**asdict(self), "features": sorted(self.features)}
+        data = {**asdict(self), "features": sorted(self.features), "byte_ops": sorted(self.byte_ops)}
         return hashlib.blake2b(repr(sorted(data.items())).encode(), digest_size=8).hexdigest()
 
     def with_threads(self, threads: int) -> Target:

@@ -54,13 +54,13 @@ def _profile(bench: Workbench, plan: Plan) -> dict[str, float]:
 
 
 def crossings(
-    model: Model, sites: Sequence[Site], elements: Mapping[str, float], per_element: tuple[float, float]
+    model: Model, sites: Sequence[Site], elements: Mapping[str, float], rates: tuple[float, float], target: Target
 ) -> tuple[Crossing, ...]:
     """What each value between sites pays when its format changes.
 
-    elements: values per run by value name;  per_element: milliseconds to quantize and to dequantize one value
+    elements: values per run by value name;  rates: milliseconds to quantize and to dequantize one value
     """
-    quantize, dequantize = per_element
+    quantize, dequantize = rates
     return tuple(
         Crossing(
             flow.value,
@@ -70,7 +70,7 @@ def crossings(
             quantize_ms=quantize * elements.get(flow.value, 0.0),
             dequantize_ms=0.0 if _writes_float(flow.producer) else dequantize * elements.get(flow.value, 0.0),
         )
-        for flow in flows(model.graph, sites, follows)
+        for flow in flows(model.graph, sites, lambda node: follows(node, target.byte_ops))
     )
 
 

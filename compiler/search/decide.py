@@ -142,7 +142,7 @@ class Decider:
     def _crossings(self) -> tuple[Crossing, ...]:
         rates = crossing_rates(self.bench.backend, self.bench.target, self.bench.cache)
         elements = {name: s.count / max(1, len(self.calibration)) for name, s in self._values.items()}
-        return crossings(self.bench.model, list(self.offered), elements, rates)
+        return crossings(self.bench.model, list(self.offered), elements, rates, self.bench.target)
 
     def _classes(self) -> dict[str, list[Site]]:
         """Sites by what they are, the class that takes most time first."""

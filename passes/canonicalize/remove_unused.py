@@ -9,6 +9,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as onnx_ir_passes
 
 from lwc.compiler.core.pass_ import ForeignPass, PassContext
+from lwc.passes.canonicalize.default_domain import LONG_NAME
 from lwc.passes.edit import graphs_of, remove
 
 
@@ -26,7 +27,8 @@ class RemoveUnused(ForeignPass):
         onnx_ir_passes.RemoveUnusedNodesPass()(model)
         _remove_unused_subgraph_initializers(model)
         onnx_ir_passes.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
-        onnx_ir_passes.RemoveUnusedOpsetsPass()(model)
+        if LONG_NAME not in model.opset_imports:
+            onnx_ir_passes.RemoveUnusedOpsetsPass()(model)
 
 
 def _remove_unused_control_flow(model: ir.Model) -> None:

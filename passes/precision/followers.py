@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import array_of, factor, is_constant
+from lwc.compiler.core.target import BYTE_OPS
 
 MOVES = frozenset(
     {
         "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Identity",
-        "Expand", "Tile", "DepthToSpace", "SpaceToDepth",
+        "Expand", "Tile",
     }
 )  # fmt: skip
 
@@ -27,11 +28,18 @@ _KEEPS_CHANNELS_LAST = frozenset({"Add", "Sum", "Mul", "Div", "Concat", "MaxPool
 _BECOMES_CONV = frozenset({"Conv", "AveragePool", "BatchNormalization"})
 
 
-def follows(node: ir.Node) -> bool:
-    """Whether the node can take codes on its first input and give codes of the same scale, or a known other one."""
+def follows(node: ir.Node, byte_ops: frozenset[str] = BYTE_OPS) -> bool:
+    """Whether the node can take codes on its first input and give codes of the same scale, or a known other one.
+
+    byte_ops: see Target
+    """
     if node.domain != "" or not node.inputs or is_constant(node.inputs[0]):
         return False
-    if node.op_type in MOVES or node.op_type == "Relu":
+    if node.op_type in BYTE_OPS - {"Max"}:
+        return node.op_type in byte_ops
+    if node.op_type == "Relu":
+        return "Max" in byte_ops
+    if node.op_type in MOVES:
         return True
     if node.op_type == "MaxPool":
         return len(node.outputs) == 1 and _in_channels_last(node.inputs[0])

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit, factor, unit_of
 from lwc.compiler.core.plan import Range, Site
+from lwc.compiler.core.target import BYTE_OPS
 from lwc.passes.precision.followers import follows
 
 _OWN_RANGE = {"HardSigmoid": Range(0.0, 1.0), "Tanh": Range(-1.0, 1.0)}  # part of how these are written
@@ -41,13 +42,13 @@ class Formats:
 
 
 def decide_formats(
-    graph: ir.Graph, sites: Iterable[Site], ranges: Mapping[str, Range]
+    graph: ir.Graph, sites: Iterable[Site], ranges: Mapping[str, Range], byte_ops: frozenset[str] = BYTE_OPS
 ) -> tuple[Formats, dict[Site, str]]:
     """Formats of all values for these static int8 sites; the sites that stay float, and why."""
     units, refused = find_units(graph, sites)
     while True:
         formats = Formats(dict(units))
-        failed = _Flow(graph, formats, ranges).run()
+        failed = _Flow(graph, formats, ranges, byte_ops).run()
         if not failed:
             _share_scales_of_concats(graph, formats)
             return formats, refused
@@ -87,7 +88,7 @@ def required_values(model: ir.Model, sites: Iterable[Site]) -> frozenset[str]:
     return frozenset(name for name in names if name)
 
 
-def _wanted(units: Mapping[ir.Node, Unit]) -> set[ir.Value]:
+def _wanted(units: Mapping[ir.Node, Unit], byte_ops: frozenset[str] = BYTE_OPS) -> set[ir.Value]:
     """Values that reach an integer unit, if only through operators that work on codes."""
     pending = [value for unit in units.values() for value in unit.operands()]
     wanted: set[ir.Value] = set()
@@ -97,7 +98,7 @@ def _wanted(units: Mapping[ir.Node, Unit]) -> set[ir.Value]:
             continue
         wanted.add(value)
         node = value.producer()
-        if node is not None and node not in units and follows(node) and node.inputs[0] is not None:
+        if node is not None and node not in units and follows(node, byte_ops) and node.inputs[0] is not None:
             pending.append(node.inputs[0])
     return wanted
 
@@ -109,11 +110,12 @@ class _Flow:
     graph: ir.Graph
     formats: Formats
     ranges: Mapping[str, Range]
+    byte_ops: frozenset[str]
 
     def run(self) -> dict[Site, str]:
         """The units that cannot be integer, with the reason."""
         failed: dict[Site, str] = {}
-        wanted = _wanted(self.formats.units)
+        wanted = _wanted(self.formats.units, self.byte_ops)
         made = self.formats.made
         for node in self.graph:
             unit = self.formats.units.get(node)
@@ -121,7 +123,7 @@ class _Flow:
                 reason = self._refusal(unit, wanted)
                 if reason:
                     failed[Site(node.name or "", node.op_type)] = reason
-            elif follows(node) and node.inputs[0] in made:
+            elif follows(node, self.byte_ops) and node.inputs[0] in made:
                 self.formats.followers.add(node)
                 made.update(dict.fromkeys(node.outputs, node))
         return failed

@@ -39,7 +39,8 @@ def _as_it_is(rewriter: Rewriter, unit: Unit) -> Lowered:
 
 
 def _conv(rewriter: Rewriter, unit: Unit) -> Lowered:
-    return (lower_stem if is_stem(unit.node) else with_weight)(rewriter, unit)
+    in_blocks = "SpaceToDepth" in rewriter.byte_ops and is_stem(unit.node)
+    return (lower_stem if in_blocks else with_weight)(rewriter, unit)
 
 
 def _sum(rewriter: Rewriter, unit: Unit) -> Lowered:

@@ -26,6 +26,7 @@ class Rewriter:
         self.formats = formats
         self.methods = methods
         self.symmetric = target.symmetric_activations
+        self.byte_ops = target.byte_ops
         self.writer = Writer(model)
         self.weights = Weights(self.writer, target.reduce_range)
         self._codes: dict[ir.Value, Codes] = {}

@@ -306,6 +306,10 @@ g (float[2, 3] x, bool c) => (float[N] z) {
 }"""
 
 
+@pytest.mark.skipif(
+    tuple(map(int, ort.__version__.split(".")[:2])) < (1, 24),
+    reason="older versions do not see a function's attributes when they infer shapes",
+)
 @pytest.mark.parametrize("condition", [True, False])
 def test_subgraphs_and_functions_are_raised_too(condition: bool) -> None:
     """ONNX Runtime refuses functions of another opset than the model's, so they are made equal first."""

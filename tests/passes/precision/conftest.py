@@ -23,7 +23,7 @@ from lwc.compiler.core.plan import Plan, Range, Site
 from lwc.compiler.core.target import NAMED, Target
 from lwc.passes.precision import PRECISION_PASSES, required_values
 
-TARGET = NAMED["cpu:x86-64-v4"]
+TARGET = OnnxRuntime().narrow(NAMED["cpu:x86-64-v4"])
 FREE = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")  # layout, put in or out as the runtime likes
 
 
