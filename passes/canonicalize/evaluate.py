@@ -162,7 +162,7 @@ _ELEMENTWISE = (
     "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not",
 )  # fmt: skip
 _VIEWS = (
-    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "Slice", "Shape", "Size", "Split",
+    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Shape", "Size", "Split",
 )  # fmt: skip
 _REDUCTIONS = ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceMean")
 

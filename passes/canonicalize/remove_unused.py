@@ -27,7 +27,7 @@ class RemoveUnused(ForeignPass):
         onnx_ir_passes.RemoveUnusedNodesPass()(model)
         _remove_unused_subgraph_initializers(model)
         onnx_ir_passes.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
-        if LONG_NAME not in model.opset_imports:
+        if not any(LONG_NAME in holder.opset_imports for holder in (model.graph, *model.functions.values())):
             onnx_ir_passes.RemoveUnusedOpsetsPass()(model)
 
 

@@ -515,3 +515,26 @@ def test_resnet_is_integer_from_its_input_to_its_logits(study: Callable[..., Any
         "NhwcMaxPool",
     ]
     assert result.sqnr("logits") > FAITHFUL
+
+
+def test_without_byte_kernels_these_operators_stay_float(study: Callable[..., Any]) -> None:
+    text = """agraph (float[1,8,8,8] x) => (float[1,8,8,8] y, float[1,8,8,8] o) {
+        c = Conv (x, w1)
+        n = Relu (c)
+        o = Identity (c)
+        m = DepthToSpace <blocksize = 2> (n)
+        k = SpaceToDepth <blocksize = 2> (m)
+        y = Conv (k, w2)
+    }"""
+    result = study(text, {"w1": draw(8, 8, 1, 1), "w2": draw(8, 8, 1, 1)}, byte_ops=frozenset())
+    assert {"Relu", "DepthToSpace", "SpaceToDepth"} <= set(result.ops())
+    assert "Max" not in result.ops()
+    assert result.executed.count("QLinearConv") == 2
+    assert result.sqnr() > FAITHFUL
+
+
+def test_without_byte_kernels_the_first_layer_is_an_ordinary_convolution(study: Callable[..., Any]) -> None:
+    conv = "Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w)"
+    text = f"agraph (float[1,3,16,16] x) => (float[1,8,8,8] y) {{ y = {conv} }}"
+    result = study(text, {"w": draw(8, 3, 3, 3)}, byte_ops=frozenset())
+    assert result.executed == [Q, "QLinearConv", DQ]
