@@ -103,7 +103,13 @@ class _Walk:
         if self._reuse_vector(node):
             return True
         if is_op(node, *VIEWS):
-            return self._drop_view(node) or (self.reshapes and self._fold_reshape(graph, node))
+            if self._drop_view(node):
+                return True
+            if not self.reshapes or not self._fold_reshape(graph, node):
+                return False
+            note_dims(node, self.facts)  # the constant may tell more
+            self._drop_view(node)
+            return True
         if is_op(node, *BROADCASTING):
             return self._skip_expands(node)
         return is_op(node, "Expand") and self._drop_expand(node)

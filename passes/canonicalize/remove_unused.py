@@ -27,7 +27,8 @@ class RemoveUnused(ForeignPass):
         onnx_ir_passes.RemoveUnusedNodesPass()(model)
         _remove_unused_subgraph_initializers(model)
         onnx_ir_passes.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
-        if not any(LONG_NAME in holder.opset_imports for holder in (model.graph, *model.functions.values())):
+        imports = [model.opset_imports, *(function.opset_imports for function in model.functions.values())]
+        if not any(LONG_NAME in versions for versions in imports):
             onnx_ir_passes.RemoveUnusedOpsetsPass()(model)
 
 

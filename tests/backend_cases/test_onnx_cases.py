@@ -19,10 +19,11 @@ import onnx_ir as ir
 import pytest
 from onnx.backend.test import loader
 
+from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.target import NAMED
-from lwc.compiler.testing import disagreement, run_onnxruntime
-from lwc.passes import clean
+from lwc.compiler.testing import assert_keeps_promises, disagreement, run_onnxruntime
+from lwc.passes import CANONICALIZE, FUSE, clean
 
 CONTEXT = PassContext(NAMED["cpu:x86-64-v4"])
 DATA = Path(loader.__file__).parent.parent / "data"
@@ -167,6 +168,22 @@ def test_agrees_after_clean(name: str, variant: str) -> None:
         assert [np.shape(x) for x in before] == [np.shape(x) for x in after]
         return
     assert not disagreement(before, after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["as it is", "equal names for equal sizes"])
+@pytest.mark.parametrize("name", cases())
+def test_every_pass_keeps_its_promises(name: str, variant: str) -> None:
+    case = VARIANTS[variant](cases()[name])
+    assert case is not None
+    try:
+        onnx.checker.check_model(case.model)
+    except onnx.checker.ValidationError as error:
+        pytest.skip(f"invalid as it is: {error}")
+    model = ir.from_proto(case.model)
+    infer_shapes(model)
+    for step in dict.fromkeys((*CANONICALIZE, *FUSE)):
+        assert_keeps_promises(model, step, CONTEXT)
 
 
 def test_there_are_over_1900_cases() -> None:
