@@ -73,7 +73,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     QuantizeStatic,
 )
 
-ROUNDS = 6
+ROUNDS = 12
 
 
 def clean(target: Target) -> Pipeline:

@@ -52,16 +52,24 @@ class FoldShapes(Pass):
     name: ClassVar[str] = "fold-shapes"
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        walk = _Walk(model)
-        changed: list[Site] = []
-        looping = _graphs_in_loops(model)
-        for graph in model.graphs():
-            walk.first_made.clear()
-            for node in graph:
-                found = site(node)
-                if walk.visit(graph, node, named=graph not in looping):
-                    changed.append(found)
+        changed: dict[Site, None] = {}
+        while found := _walk(model):  # a constant found by one walk can tell the next one more
+            changed.update(dict.fromkeys(found))
         return Outcome(tuple(changed))
+
+
+def _walk(model: ir.Model) -> list[Site]:
+    """Replace what can be; the sites of replaced nodes."""
+    walk = _Walk(model)
+    changed: list[Site] = []
+    looping = _graphs_in_loops(model)
+    for graph in model.graphs():
+        walk.first_made.clear()
+        for node in graph:
+            found = site(node)
+            if walk.visit(graph, node, named=graph not in looping):
+                changed.append(found)
+    return changed
 
 
 def _graphs_in_loops(model: ir.Model) -> set[ir.Graph]:
@@ -103,13 +111,7 @@ class _Walk:
         if self._reuse_vector(node):
             return True
         if is_op(node, *VIEWS):
-            if self._drop_view(node):
-                return True
-            if not self.reshapes or not self._fold_reshape(graph, node):
-                return False
-            note_dims(node, self.facts)  # the constant may tell more
-            self._drop_view(node)
-            return True
+            return self._drop_view(node) or (self.reshapes and self._fold_reshape(graph, node))
         if is_op(node, *BROADCASTING):
             return self._skip_expands(node)
         return is_op(node, "Expand") and self._drop_expand(node)
