@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lwc.compiler.analysis.shapes import forget_inner_shapes
 from lwc.compiler.assemble import assemble_report, write_artifact
 from lwc.compiler.core.artifact import Artifact, check_destination, replacing
 from lwc.compiler.core.errors import BadPlan, BudgetNotHeld
@@ -137,11 +138,10 @@ def workbench(prepared: Prepared) -> Workbench:
 
 
 def apply_plan(model: Model, plan: Plan, target: Target) -> tuple[Model, tuple[Skip, ...]]:
-    """A fork with the plan applied, and the sites that could not be."""
-    if not plan.choices:
-        return model, ()
+    """A fork with the plan applied, as it will be handed out, and the sites that could not be changed."""
     fork = model.fork()
     outcome = Pipeline(PRECISION_PASSES).run(fork.ir, PassContext(target, plan))
+    forget_inner_shapes(fork.ir)
     return fork, outcome.skipped
 
 
@@ -170,7 +170,9 @@ def candidates_of(
     if only_plan:
         return [Candidate("plan", planned, decision.plan, 0.0)], (*prepared.skipped, *skipped)
     candidates = [
-        Candidate("cleaned model", prepared.clean, Plan(), LEAST_SPEEDUP_OF_CLEAN),
+        Candidate(
+            "cleaned model", apply_plan(prepared.clean, Plan(), prepared.target)[0], Plan(), LEAST_SPEEDUP_OF_CLEAN
+        ),
         Candidate("input model", prepared.original, Plan(), 0.0),
     ]
     if decision.plan.choices:

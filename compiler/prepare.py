@@ -25,6 +25,7 @@ from lwc.compiler.measure import representative
 from lwc.compiler.metrics import Metric, Outputs, Sample, find_metric
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.spool import Spool
+from lwc.passes.canonicalize.name_nodes import NameNodes
 
 SYNTHETIC_SAMPLES = 32
 QDQ_OPSET = 13  # DequantizeLinear takes an axis, which per-channel weights need
@@ -130,6 +131,7 @@ def clean_model(original: Model, target: Target) -> tuple[Model, tuple[Skip, ...
     clean = original.fork()
     outcome = passes.clean(target).run(clean.ir, PassContext(target))
     ensure_opset(clean.ir, QDQ_OPSET)
+    NameNodes().run(clean.ir, PassContext(target))  # raising the opset may add nodes
     infer_shapes(clean.ir)
     return clean, outcome.skipped
 

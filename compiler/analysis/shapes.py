@@ -9,7 +9,21 @@ import onnx_ir as ir
 from lwc.compiler.core.errors import UsageError
 from lwc.compiler.core.inference import infer_shapes
 
-__all__ = ["fix_dimensions", "infer_shapes"]
+__all__ = ["fix_dimensions", "forget_inner_shapes", "infer_shapes"]
+
+
+def forget_inner_shapes(model: ir.Model) -> None:
+    """Drop the shapes of the main graph's values between its inputs and outputs.
+
+    ONNX Runtime (1.31) infers them itself; told them, it fuses SkipLayerNormalization, which made BERT-like encoders
+    1.05 to 1.2 times slower.
+    """
+    outputs = set(model.graph.outputs)
+    for node in model.graph:
+        for value in node.outputs:
+            if value not in outputs:
+                value.shape = None
+                value.type = None
 
 
 def fix_dimensions(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
