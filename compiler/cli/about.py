@@ -44,7 +44,7 @@ def targets(screen: Screen) -> None:
     """List the targets."""
     known = [host(), *NAMED.values()]
     if screen.as_json:
-        screen.data({"targets": [{**asdict(one), "features": sorted(one.features)} for one in known]})
+        screen.data({"targets": [asdict(one) for one in known]})
     columns = [Column(title) for title in ("target", "device", "architecture", "choices", "features")]
     rows = [(one.name, one.device, one.arch, " ".join(one.choices), " ".join(sorted(one.features))) for one in known]
     screen.table(columns, rows)
