@@ -64,7 +64,8 @@ def measure(name: str, args: argparse.Namespace) -> Row:
         compiled = lwc.load(artifact.folder)
         floating = peers.session(source)
         feeds = representative(test, [i.name for i in floating.get_inputs()])
-        before, after = latency([Plain(floating), compiled], feeds, seconds=args.seconds)
+        deployed = Plain(peers.session(artifact.folder / "model.onnx"))
+        before, after = latency([Plain(floating), deployed], feeds, seconds=args.seconds)
         choices = [site.choice for site in artifact.report.sites]
         return Row(
             name,
