@@ -164,9 +164,7 @@ def revert_until(plan: Plan, space: Space, holds: Callable[[Plan], bool], reason
     reverted: list[Revert] = []
     step = 1
     while plan.choices and not holds(plan):
-        worst = sorted(
-            plan.choices, key=lambda site: (-space.option(site, plan.choices[site]).loss, site), reverse=False
-        )[:step]
+        worst = sorted(plan.choices, key=lambda site: (-space.option(site, plan.choices[site]).loss, site))[:step]
         reverted.extend(Revert(site, plan.choices[site], reason) for site in worst)
         rest = {site: choice for site, choice in plan.choices.items() if site not in worst}
         plan = Plan(rest, plan.ranges if rest else {})

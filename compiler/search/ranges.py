@@ -14,6 +14,7 @@ from lwc.compiler.core.plan import Range
 from lwc.compiler.core.stats import TensorStats
 from lwc.compiler.metrics import Sample
 from lwc.passes.solvers.clipping import METHODS, quantization_error
+from lwc.passes.solvers.rounding import affine_parameters, dequantize, quantize
 
 OpenSession = Callable[[Model, Sequence[str]], Session]
 LEVELS = 256
@@ -127,9 +128,5 @@ def _add_errors(
 
 def fake_quantize(x: NDArray[np.float32], range_: Range) -> NDArray[np.float32]:
     """x rounded to the 256 values that uint8 over the range can hold (zero among them), as float32."""
-    low, high = min(range_.low, 0.0), max(range_.high, 0.0)
-    scale = (high - low) / (LEVELS - 1) or 1.0
-    zero_point = round(-low / scale)
-    codes = np.clip(np.rint(x / np.float32(scale)) + zero_point, 0, LEVELS - 1)
-    restored: NDArray[np.float32] = ((codes - zero_point) * np.float32(scale)).astype(np.float32)
-    return restored
+    scale, zero_point = affine_parameters(range_)
+    return dequantize(quantize(x, scale, zero_point), scale, zero_point)

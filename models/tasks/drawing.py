@@ -41,7 +41,6 @@ LATIN_FAMILIES = (
     "Poppins", "Raleway", "Roboto", "Source Sans 3", "Ubuntu", "XCharter",
 )  # fmt: skip
 
-_SPLITS = ("calibration", "test")
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,6 @@ class Wear:
     blur: float
     noise: float
     jpeg: int
-
-
-def item_rng(task: str, seed: int, split: str, index: int) -> np.random.Generator:
-    """The generator of one item: it depends on nothing but these four, so item 7 is the same in any count."""
-    if split not in _SPLITS:
-        raise ValueError(f"split is {split!r}, not one of {', '.join(_SPLITS)}")
-    return np.random.default_rng([*task.encode("utf-8"), seed, _SPLITS.index(split), index])
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lwc.models.tasks.drawing import Wear, item_rng, random_line, scale_to_height, to_network
+from lwc.models.tasks.drawing import Wear, random_line, scale_to_height, to_network
+from lwc.models.tasks.splits import made_item_rng
 from lwc.models.tasks.texts import draw_text
 
 CHINESE_SHARE = 0.3
@@ -29,7 +30,7 @@ def samples(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Drawn lines, each turned by 180 degrees with probability one half."""
     for index in range(count):
-        rng = item_rng("ppocr-cls", seed, split, index)
+        rng = made_item_rng("ppocr-cls", seed, split, index)
         text, language = draw_text(rng, split, chinese_share)
         picture = random_line(rng, text, language, _SIZES, _WEAR)
         turned = int(rng.integers(2))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lwc.models.tasks.boxes import boxes_from_map, mean_f1
-from lwc.models.tasks.drawing import Box, Ink, Page, Wear, item_rng, random_font, random_ink, to_network, wear
+from lwc.models.tasks.drawing import Box, Ink, Page, Wear, random_font, random_ink, to_network, wear
+from lwc.models.tasks.splits import made_item_rng
 from lwc.models.tasks.texts import draw_text
 
 CHINESE_SHARE = 0.3
@@ -29,7 +30,7 @@ def samples(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Drawn pages with the boxes of their lines."""
     for index in range(count):
-        rng = item_rng("ppocr-det", seed, split, index)
+        rng = made_item_rng("ppocr-det", seed, split, index)
         page, boxes = draw_page(rng, split, chinese_share)
         picture = wear(page.picture(), rng, _WEAR)
         yield {"x": to_network(picture), "label": np.array([boxes], dtype=np.float64).reshape(1, -1, 4)}

@@ -18,7 +18,8 @@ import onnx
 from numpy.typing import NDArray
 
 from lwc.models import zoo
-from lwc.models.tasks.drawing import Wear, item_rng, random_line, scale_to_height, to_network
+from lwc.models.tasks.drawing import Wear, random_line, scale_to_height, to_network
+from lwc.models.tasks.splits import made_item_rng
 from lwc.models.tasks.texts import draw_text
 
 CHINESE_SHARE = 0.3
@@ -37,7 +38,7 @@ def samples(
     """Drawn lines with their class numbers; chinese_share of them in Chinese."""
     classes = character_classes()
     for index in range(count):
-        rng = item_rng("ppocr-rec", seed, split, index)
+        rng = made_item_rng("ppocr-rec", seed, split, index)
         text, language = draw_text(rng, split, chinese_share)
         while not classes.keys() >= set(text):
             text, language = draw_text(rng, split, chinese_share)

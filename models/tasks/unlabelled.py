@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.core.errors import UsageError
 from lwc.models.packages import fetch
-from lwc.models.tasks.drawing import item_rng
+from lwc.models.tasks.splits import made_item_rng
 from lwc.models.tasks.texts import messages
 from lwc.models.zoo_table import LAC
 
@@ -28,7 +28,7 @@ _KHMER_CLASSES = np.arange(2, 126)
 def samples(name: str, count: int, seed: int = 0, split: str = "calibration") -> Iterator[Sample]:
     """Samples for the named model; raises UsageError for a name that is not known here."""
     for index in range(count):
-        rng = item_rng(f"unlabelled-{name}", seed, split, index)
+        rng = made_item_rng(f"unlabelled-{name}", seed, split, index)
         yield _sample(name, rng, split)
 
 

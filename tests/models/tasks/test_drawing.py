@@ -11,12 +11,12 @@ from lwc.models.tasks.drawing import (
     Page,
     Wear,
     draw_line,
-    item_rng,
     random_ink,
     scale_to_height,
     to_network,
     wear,
 )
+from lwc.models.tasks.splits import made_item_rng
 
 BLACK_ON_WHITE = Ink((255, 255, 255), (0, 0, 0))
 
@@ -89,12 +89,12 @@ def test_the_network_gets_blue_first_in_minus_one_to_one_and_zeros_beside() -> N
 
 
 def test_items_differ_by_task_seed_split_and_index_only() -> None:
-    first = item_rng("a", 0, "test", 0).random()
-    assert item_rng("a", 0, "test", 0).random() == first
+    first = made_item_rng("a", 0, "test", 0).random()
+    assert made_item_rng("a", 0, "test", 0).random() == first
     others = [("b", 0, "test", 0), ("a", 1, "test", 0), ("a", 0, "calibration", 0), ("a", 0, "test", 1)]
-    assert all(item_rng(*key).random() != first for key in others)
+    assert all(made_item_rng(*key).random() != first for key in others)
 
 
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="split is 'train'"):
-        item_rng("a", 0, "train", 0)
+        made_item_rng("a", 0, "train", 0)
