@@ -59,6 +59,7 @@ class Finder:
         plan = self._fastest_within_budget()
         if self.objective != "size":
             plan = self._flip_classes(plan)
+            plan = self._try_uniform(plan)
             plan = self._only_if_faster(plan)
         return Found(plan, tuple(self.reverted))
 
@@ -146,6 +147,18 @@ class Finder:
     def _clearly_costs(self, choices: Mapping[Site, Choice]) -> bool:
         floating = sum(self.space.options[site][0].ms for site in choices)
         return NO_DOUBT * sum(self.space.option(site, choice).ms for site, choice in choices.items()) > floating
+
+    def _try_uniform(self, plan: Plan) -> Plan:
+        """Every site in one format: the plan that fusion favours most, which sums of single profiles can price out."""
+        formats = {option.choice for options in self.space.options.values() for option in options[1:]}
+        for choice in sorted(formats, key=str):
+            sites = [s for s, options in self.space.options.items() if any(o.choice == choice for o in options)]
+            uniform = self._tidy(dict.fromkeys(sites, choice))
+            self.each()
+            if self.bench.ratio(uniform, plan) < CLEARLY_FASTER and self.holds(uniform):
+                self._note_reverts(plan, uniform, f"all of the model in {choice} is faster here")
+                plan = uniform
+        return plan
 
     def _only_if_faster(self, plan: Plan) -> Plan:
         if plan.choices and self.bench.ratio(plan, self._float()) > CLEARLY_FASTER:

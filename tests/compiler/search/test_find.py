@@ -61,6 +61,15 @@ def test_takes_out_a_class_that_is_slower_than_its_costs_promised() -> None:
     assert [revert.site for revert in found.reverted] == [SITES[0]]
 
 
+def test_tries_the_uniform_plan_that_only_pays_as_a_whole() -> None:
+    def ms(integer: frozenset[Site]) -> float:
+        return 3.0 if len(integer) == len(SITES) else 6.0 + len(integer)
+
+    classes = {site.name: [site] for site in SITES}
+    assert set(finder(ms, 2.0, classes).find().plan.choices) == set(SITES)
+    assert not finder(ms, 0.02, classes).find().plan.choices  # fast, but over the budget
+
+
 def test_too_few_samples_to_resolve_the_budget_do_not_let_noise_pass() -> None:
     search = finder(half_each, 0.02, {})
     search.bench.samples = range(10)  # type: ignore[assignment]
