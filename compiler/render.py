@@ -1,82 +1,87 @@
 """report.html: the compile report as one page that needs no network.
 
-The geometry of the charts is computed here, in pixels of an SVG; the template only places it.
+Here the numbers of the charts are gathered; Chart.js (compiler/vendor/chartjs), embedded in the page, draws them.
+Names come from models and may be hostile: they reach the page escaped, as text or as JSON, never as code.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from lwc.compiler.core.plain import finite
 from lwc.compiler.core.report import CompileReport, SiteReport
 
-BAR_WIDTH = 560  # pixels of the longest bar
-PLOT_WIDTH, PLOT_HEIGHT = 960, 240
-LEAST_LOSS = 1e-12  # of the logarithmic axis, which has no zero
-LONGEST_WHISKER = 1.6  # times the longest median: a disturbed run must not shrink the bars
+LIBRARY = ("vendor", "chartjs", "chart.umd.min.js")
+OWN_SCRIPT = ("report.js",)
+LARGEST = 1e308  # stands for infinity where a script sorts
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One horizontal bar. width, whisker: pixels;  whisker None: no spread known."""
+    """One horizontal bar.
+
+    text: the value with its unit;  details: what else is known of it;  whisker: where its thin line ends
+    """
 
     label: str
+    value: float
     text: str
-    width: float
-    role: str
+    details: tuple[str, ...] = ()
     whisker: float | None = None
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One site of the sensitivity plot, in pixels from the plot's left top corner."""
+class Chart:
+    """Bars along one axis. kind: "pair" for original and compiled, "stages" for parts of a whole."""
 
-    x: float
-    y: float
-    width: float
-    role: str
     title: str
+    axis: str
+    kind: str
+    bars: tuple[Bar, ...]
 
 
 @dataclass(frozen=True)
-class Tick:
-    """One line of the logarithmic axis."""
+class Loss:
+    """One point of the sensitivity plot. order: place among the report's sites, from 1."""
 
-    y: float
-    text: str
+    order: int
+    site: str
+    op: str
+    choice: str
+    loss: float
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """Loss of every site in the order of execution, on a logarithmic axis."""
+class Script:
+    """A script of the page. digest: its source expression in a content security policy (CSP level 2)."""
 
-    dots: tuple[Dot, ...]
-    ticks: tuple[Tick, ...]
-    roles: tuple[str, ...]
-    width: int = PLOT_WIDTH
-    height: int = PLOT_HEIGHT
+    text: Markup
+    digest: str
 
 
 def render_html(report: CompileReport) -> str:
     """The page for one report."""
+    charts = bar_charts(report)
+    losses = sensitivity(report.sites)
     return _template().render(
         report=report,
         verdict=verdict(report),
-        latency=_latency_bars(report),
-        accuracy=_accuracy_bars(report),
-        size=_size_bars(report),
-        memory=_memory_bars(report),
-        timings=_timing_bars(report),
-        sensitivity=sensitivity(report.sites),
+        charts=charts,
+        losses=losses,
+        data=chart_data(charts, losses),
         options=sorted((name, json.dumps(value)) for name, value in finite(report.options).items()),
-        role=role,
+        scripts=(script(*LIBRARY), script(*OWN_SCRIPT)),
     )
 
 
@@ -99,81 +104,80 @@ def size_change(ratio: float) -> str:
     return f"{ratio:.2f}x smaller" if ratio > 1 else f"{1 / ratio:.2f}x larger"
 
 
-def role(choice: str) -> str:
-    """CSS class of a choice: its family's name."""
-    return "float" if choice.startswith("float") or choice == "" else choice.split(" ")[0].replace(".", "-")
+def chart_data(charts: dict[str, Chart], losses: Sequence[Loss]) -> dict[str, Any]:
+    """What the page's script draws, in JSON's types: null for infinities and NaN."""
+    data: dict[str, Any] = finite(
+        {"charts": {name: asdict(chart) for name, chart in charts.items()}, "losses": [asdict(loss) for loss in losses]}
+    )
+    return data
 
 
-def sensitivity(sites: Sequence[SiteReport]) -> Sensitivity | None:
-    """The plot of predicted losses; None when no site has one."""
-    rated = [(site, site.predicted_loss) for site in sites if site.predicted_loss is not None]
-    if not any(loss > 0 for _, loss in rated):
-        return None
-    positive = [max(loss, LEAST_LOSS) for _, loss in rated if loss > 0]
-    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
-    decades = max(1, high - low)
-    step = PLOT_WIDTH / len(rated)
-    dots = []
-    for i, (site, loss) in enumerate(rated):
-        share = (math.log10(max(loss, LEAST_LOSS)) - low) / decades
-        y = PLOT_HEIGHT * (1 - max(0.0, share))
-        title = f"{site.name} ({site.op}): {site.choice}, predicted loss {loss:.3g}"
-        dots.append(Dot(i * step, min(y, PLOT_HEIGHT - 2), max(1.0, 0.8 * step), role(site.choice), title))
-    ticks = [
-        Tick(PLOT_HEIGHT * (1 - k / decades), f"1e{low + k}") for k in range(0, decades + 1, math.ceil(decades / 5))
-    ]
-    return Sensitivity(tuple(dots), tuple(ticks), tuple(dict.fromkeys(dot.role for dot in dots)))
+def bar_charts(report: CompileReport) -> dict[str, Chart]:
+    """The charts that have anything to show, by name."""
+    scores, size, memory = report.accuracy, report.size, report.memory
+    stages = ((name, seconds) for name, seconds in report.timings_s.items() if name != "total")
+    charts = {
+        "latency": Chart("Latency of one run", "ms, median", "pair", _latency_bars(report)),
+        "accuracy": Chart(
+            f"{scores.metric} on held-out samples",
+            scores.metric,
+            "pair",
+            _bars((("original", scores.original), ("compiled", scores.compiled)), "{}", ".4f"),
+        ),
+        "size": Chart(
+            "Size of the files the runtime needs",
+            "MB",
+            "pair",
+            _bars((("original", size["original_bytes"] / 1e6), ("compiled", size["compiled_bytes"] / 1e6)), "{} MB"),
+        ),
+        "memory": Chart(
+            "Peak memory",
+            "MB, peak",
+            "pair",
+            _bars(((name, memory[f"{name}_peak_mb"]) for name in ("original", "compiled")), "{} MB", ".4g"),
+        ),
+        "timings": Chart("Stages of the compile", "s", "stages", _bars(stages, "{} s", ".2f")),
+    }
+    return {name: chart for name, chart in charts.items() if chart.bars}
 
 
-def _latency_bars(report: CompileReport) -> list[Bar]:
+def sensitivity(sites: Sequence[SiteReport]) -> tuple[Loss, ...]:
+    """Predicted loss of every rated site in the order of execution; nothing when none is positive."""
+    losses = tuple(
+        Loss(order, site.name, site.op, site.choice, site.predicted_loss)
+        for order, site in enumerate(sites, 1)
+        if site.predicted_loss is not None
+    )
+    return losses if any(0 < loss.loss < math.inf for loss in losses) else ()
+
+
+def _latency_bars(report: CompileReport) -> tuple[Bar, ...]:
     pair = report.latency
-    slowest = max(pair.original.median_ms, pair.compiled.median_ms) or 1.0
-    longest = min(max(slowest, pair.original.p90_ms, pair.compiled.p90_ms), LONGEST_WHISKER * slowest)
-    return [
+    return tuple(
         Bar(
             name,
-            f"{latency.median_ms:.3g} ms (p90 {latency.p90_ms:.3g}, n = {latency.n}, {latency.source})",
-            BAR_WIDTH * latency.median_ms / longest,
-            name,
-            BAR_WIDTH * min(latency.p90_ms, longest) / longest,
+            latency.median_ms,
+            f"{_number(latency.median_ms)} ms",
+            (f"p90 {_number(latency.p90_ms)} ms", f"n = {latency.n}", latency.source),
+            latency.p90_ms,
         )
         for name, latency in (("original", pair.original), ("compiled", pair.compiled))
-    ]
-
-
-def _accuracy_bars(report: CompileReport) -> list[Bar]:
-    scores = report.accuracy
-    return _bars((("original", scores.original), ("compiled", scores.compiled)), "{:.4f}")
-
-
-def _size_bars(report: CompileReport) -> list[Bar]:
-    size = report.size
-    pairs = (("original", size["original_bytes"] / 1e6), ("compiled", size["compiled_bytes"] / 1e6))
-    return _bars(pairs, "{:.3g} MB")
-
-
-def _memory_bars(report: CompileReport) -> list[Bar]:
-    peaks = (("original", report.memory["original_peak_mb"]), ("compiled", report.memory["compiled_peak_mb"]))
-    return _bars([(name, peak) for name, peak in peaks if peak is not None], "{:.0f} MB peak")
-
-
-def _timing_bars(report: CompileReport) -> list[Bar]:
-    return _bars(
-        [(name, seconds) for name, seconds in report.timings_s.items() if name != "total"], "{:.2f} s", "stage"
     )
 
 
-def _bars(pairs: Sequence[tuple[str, float]], text: str, role: str = "") -> list[Bar]:
-    longest = max((abs(value) for _, value in pairs if math.isfinite(value)), default=0.0) or 1.0
-    return [
-        Bar(
-            name,
-            text.format(value),
-            BAR_WIDTH * max(0.0, value) / longest if math.isfinite(value) else 0.0,
-            role or name,
-        )
-        for name, value in pairs
-    ]
+def _bars(pairs: Iterable[tuple[str, float | None]], text: str, form: str = ".3g") -> tuple[Bar, ...]:
+    return tuple(Bar(name, value, text.format(_number(value, form))) for name, value in pairs if value is not None)
+
+
+@lru_cache(maxsize=2)
+def script(*path: str) -> Script:
+    """A script that lies beside this module, to be written into the page as it is."""
+    place = files("lwc.compiler")
+    for part in path:
+        place = place / part
+    text = place.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), f"'sha256-{digest}'")
 
 
 @lru_cache(maxsize=1)
@@ -186,12 +190,18 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["sortable"] = _sortable
     return environment.get_template("report.html.j2")
 
 
 def _number(value: Any, form: str = ".3g") -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "∞" if value > 0 else "–"
+    if isinstance(value, float) and math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     return format(value, form)
+
+
+def _sortable(value: float | None) -> float:
+    """A finite number that sorts where `value` belongs; absent ones come first."""
+    return -1 if value is None or math.isnan(value) else min(value, LARGEST)

@@ -1,7 +1,11 @@
+import hashlib
+import json
 import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +17,11 @@ from lwc.compiler.core.report import (
     OutputFidelity,
     SiteReport,
 )
-from lwc.compiler.render import BAR_WIDTH, PLOT_HEIGHT, render_html, sensitivity, verdict
+from lwc.compiler.render import LIBRARY, OWN_SCRIPT, bar_charts, chart_data, render_html, script, sensitivity, verdict
 
-VOID = frozenset({"meta", "input", "path", "rect", "link", "br", "img"})
+VOID = frozenset({"meta", "input", "link", "br", "img"})
+VENDORED = Path(__file__).parents[2] / "compiler" / "vendor" / "chartjs"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&<!--{{ 7*7 }}\u2028"
 
 
 class Outline(HTMLParser):
@@ -26,6 +32,7 @@ class Outline(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -41,7 +48,10 @@ class Outline(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open and self.open[-1] in ("script", "style"):
+            self.scripts += [data] if self.open[-1] == "script" else []
+        else:
+            self.text += data
 
 
 def site(k: int, choice: str = "int8", loss: float | None = 0.01) -> SiteReport:
@@ -79,6 +89,22 @@ def outline(page: str) -> Outline:
     return parsed
 
 
+def data_of(page: str) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    parsed: dict[str, Any] = json.loads(found[1], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    return parsed
+
+
+def values(page: str, chart: str) -> list[float | None]:
+    return [bar["value"] for bar in data_of(page)["charts"][chart]["bars"]]
+
+
+def without_library(page: str) -> str:
+    return page.replace(str(script(*LIBRARY).text), "")
+
+
 def test_every_number_the_user_asked_for_is_on_the_page(report: CompileReport) -> None:
     text = outline(render_html(report)).text
     for expected in ("3.00x", "17.2", "5.75", "0.9811", "0.0022", "32.1", "44.7", "11.3", "97 MB", "synthetic"):
@@ -89,10 +115,35 @@ def test_every_number_the_user_asked_for_is_on_the_page(report: CompileReport) -
 
 def test_the_page_needs_no_network(report: CompileReport) -> None:
     page = render_html(report)
-    loading = [attributes for tag, attributes in outline(page).tags if {"src", "href"} & set(attributes)]
-    assert loading == []
-    assert not re.search(r"https?:|@import|url\(", page)
+    loading = [attributes for _, attributes in outline(page).tags if {"src", "href"} & set(attributes)]
+    assert [attributes["href"] for attributes in loading] == ["#layers"]
+    assert not re.search(r"https?:|@import|url\(|sourceMappingURL", without_library(page))
+    assert "sourceMappingURL" not in page
     assert len(page.encode()) < 300_000
+
+
+def test_the_browser_is_told_to_load_nothing_and_run_these_scripts_alone(report: CompileReport) -> None:
+    parsed = outline(render_html(report))
+    policy = next(attributes["content"] for tag, attributes in parsed.tags if attributes.get("http-equiv"))
+    run = [text for text in parsed.scripts if not text.startswith("{")]
+    assert run == [script(*LIBRARY).text, script(*OWN_SCRIPT).text]
+    allowed = " ".join(script(*path).digest for path in (LIBRARY, OWN_SCRIPT))
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
+
+
+def test_the_library_is_the_recorded_one() -> None:
+    library = VENDORED / "chart.umd.min.js"
+    recorded = (VENDORED / "VERSION").read_text(encoding="utf-8").split()
+    assert hashlib.sha256(library.read_bytes()).hexdigest() == recorded[-1]
+    banner = library.read_text(encoding="utf-8")[:200]
+    assert f"Chart.js v{recorded[1].rstrip(',')}" in banner
+    assert "MIT License" in banner
+    assert "Permission is hereby granted" in (VENDORED / "LICENSE.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", [LIBRARY, OWN_SCRIPT])
+def test_a_script_does_not_end_its_own_element(path: tuple[str, ...]) -> None:
+    assert not re.search(r"</script|<!--", str(script(*path).text), re.IGNORECASE)
 
 
 def test_names_from_the_model_are_no_markup(report: CompileReport) -> None:
@@ -101,43 +152,91 @@ def test_names_from_the_model_are_no_markup(report: CompileReport) -> None:
     assert "models/<b>net</b>.onnx" in outline(page).text
 
 
-def test_bars_are_as_long_as_their_numbers(report: CompileReport) -> None:
-    rects = [attributes for tag, attributes in outline(render_html(report)).tags if tag == "rect"]
-    latency = [float(rect["width"] or 0) for rect in rects if rect["class"] in ("original", "compiled")][:2]
-    assert latency[0] / latency[1] == pytest.approx(3.0, rel=0.01)
+def test_hostile_names_add_no_element_and_arrive_as_they_are(report: CompileReport) -> None:
+    sites = (replace(site(0), name=HOSTILE, op=HOSTILE, choice=HOSTILE, reason=HOSTILE), *report.sites[1:])
+    hostile = replace(
+        report,
+        model={**report.model, "path": HOSTILE},
+        sites=sites,
+        accuracy=replace(report.accuracy, metric=HOSTILE),
+        fidelity={"outputs": {HOSTILE: OutputFidelity(1.0, 30.0, 0.1)}},
+        timings_s={HOSTILE: 1.0},
+    )
+    plain, attacked = outline(render_html(report)), outline(render_html(hostile))
+    count = sorted({tag for tag, _ in plain.tags} - {"tr", "td", "code"})
+    for tag in count:
+        found = [[name for name, _ in page.tags].count(tag) for page in (plain, attacked)]
+        assert found[0] == found[1], tag
+    assert {tag for tag, _ in attacked.tags} == {tag for tag, _ in plain.tags}
+    assert not any(name.startswith("on") for _, attributes in attacked.tags for name in attributes)
+    data = data_of(render_html(hostile))
+    assert data["losses"][0]["site"] == data["losses"][0]["choice"] == HOSTILE
+    assert data["charts"]["timings"]["bars"][0]["label"] == HOSTILE
 
 
-def test_one_disturbed_run_does_not_shrink_the_bars(report: CompileReport) -> None:
-    slow = replace(report.latency, original=Latency(17.25, 900.0, 120))
-    rects = [tag for tag in outline(render_html(replace(report, latency=slow))).tags if tag[0] == "rect"]
-    assert float(rects[0][1]["width"] or 0) > BAR_WIDTH / 2
+def test_the_data_in_the_page_are_the_reports_numbers(report: CompileReport) -> None:
+    page = render_html(report)
+    assert data_of(page) == json.loads(json.dumps(chart_data(bar_charts(report), sensitivity(report.sites))))
+    assert values(page, "latency") == [17.25, 5.75]
+    assert [bar["whisker"] for bar in data_of(page)["charts"]["latency"]["bars"]] == [18.9, 6.0]
+    assert data_of(page)["charts"]["latency"]["bars"][0]["details"] == ["p90 18.9 ms", "n = 120", "measured"]
+    assert values(page, "accuracy") == [0.9833, 0.9811]
+    assert values(page, "size") == [44.7, 11.3]
+    assert values(page, "memory") == [181.0, 97.0]
+    assert values(page, "timings") == [0.1, 4.0]
 
 
-def test_a_layer_without_loss_stands_on_the_floor() -> None:
-    plot = sensitivity([site(0, loss=1e-4), site(1, loss=0.0)])
-    assert plot is not None
-    assert plot.dots[1].y == PLOT_HEIGHT - 2
-    assert len(plot.ticks) == 2
+def test_every_chart_has_a_canvas_and_a_table_of_its_numbers(report: CompileReport) -> None:
+    page = render_html(report)
+    drawn = [attributes["data-chart"] for tag, attributes in outline(page).tags if tag == "canvas"]
+    data = data_of(page)
+    assert drawn == ["latency", "accuracy", "size", "memory", "losses", "timings"]
+    assert set(drawn) == {*data["charts"], "losses"}
+    tables = re.findall(r'<details class="numbers" open>(.*?)</details>', page, re.DOTALL)
+    assert len(tables) == len(data["charts"])
+    for name, chart in data["charts"].items():
+        cells = next(table for table in tables if f"Numbers: {chart['title']}<" in table)
+        for bar in chart["bars"]:
+            assert all(f">{text}</td>" in cells for text in (bar["label"], bar["text"], *bar["details"])), name
+
+
+def test_without_scripts_the_page_says_where_the_numbers_are(report: CompileReport) -> None:
+    page = render_html(report)
+    said = re.search(r"<noscript>(.*?)</noscript>", page)
+    assert said
+    assert "tables hold the same numbers" in said[1]
+    holders = re.findall(r"<div class=\"chart\"[^>]*>", page)
+    assert holders
+    assert all("hidden" in holder for holder in holders)
+
+
+def test_a_layer_without_loss_keeps_its_zero() -> None:
+    losses = sensitivity([site(0, loss=1e-4), site(1, loss=0.0)])
+    assert [loss.loss for loss in losses] == [1e-4, 0.0]
+
+
+def test_layers_without_rating_are_left_out_but_keep_their_place() -> None:
+    losses = sensitivity([site(0, loss=1e-4), site(1, loss=None), site(2, "float", 1e-2)])
+    assert [(loss.order, loss.site, loss.op, loss.choice) for loss in losses] == [
+        (1, "layer.0", "Conv", "int8"),
+        (3, "layer.2", "Conv", "float"),
+    ]
+
+
+@pytest.mark.parametrize("losses", [[], [None], [0.0, 0.0], [math.nan], [math.inf, 0.0]])
+def test_no_plot_without_losses(report: CompileReport, losses: list[float | None]) -> None:
+    sites = tuple(site(k, loss=loss) for k, loss in enumerate(losses))
+    assert sensitivity(sites) == ()
+    assert 'data-chart="losses"' not in render_html(replace(report, sites=sites))
 
 
 def test_every_row_can_be_sorted_by_its_numbers(report: CompileReport) -> None:
-    tags = outline(render_html(report)).tags
-    values = [attributes["data-value"] for tag, attributes in tags if tag == "td" and "data-value" in attributes]
-    assert len(values) == 4 * len(report.sites)
-    assert all(math.isfinite(float(value or "nan")) for value in values)
-
-
-def test_the_plot_puts_a_larger_loss_higher() -> None:
-    plot = sensitivity([site(0, loss=1e-4), site(1, loss=1e-2), site(2, loss=None)])
-    assert plot is not None
-    assert len(plot.dots) == 2
-    assert plot.dots[1].y < plot.dots[0].y <= PLOT_HEIGHT
-    assert "layer.1" in plot.dots[1].title
-
-
-@pytest.mark.parametrize("losses", [[], [None], [0.0, 0.0]])
-def test_no_plot_without_losses(losses: list[float | None]) -> None:
-    assert sensitivity([site(k, loss=loss) for k, loss in enumerate(losses)]) is None
+    sites = (*report.sites, site(3, loss=None), site(4, loss=math.nan), site(5, loss=math.inf))
+    tags = outline(render_html(replace(report, sites=sites))).tags
+    keys = [float(attributes["data-value"] or "nan") for tag, attributes in tags if "data-value" in attributes]
+    assert len(keys) == 4 * len(sites)
+    assert all(math.isfinite(key) for key in keys)
+    assert keys[::4] == [0.01, 0.0, 1e-5, -1, -1, 1e308]
 
 
 def test_a_report_of_a_bare_model_renders(report: CompileReport) -> None:
@@ -153,9 +252,29 @@ def test_a_report_of_a_bare_model_renders(report: CompileReport) -> None:
         accuracy=replace(report.accuracy, interval95=(math.nan, math.nan), compiled=math.nan),
         timings_s={},
     )
-    text = outline(render_html(bare)).text
+    page = render_html(bare)
+    text = outline(page).text
     assert "model from memory" in text
     assert "∞" in text
+    assert set(data_of(page)["charts"]) == {"latency", "accuracy", "size"}
+
+
+def test_undefined_and_infinite_numbers_become_null_in_the_data_and_signs_in_the_text(report: CompileReport) -> None:
+    odd = replace(
+        report,
+        latency=replace(report.latency, compiled=Latency(math.nan, math.inf, 0)),
+        accuracy=replace(report.accuracy, original=-math.inf, compiled=math.nan),
+        memory={"original_peak_mb": None, "compiled_peak_mb": 97.0},
+        sites=(site(0, loss=math.nan), site(1, loss=math.inf), site(2, loss=1e-3)),
+    )
+    page = render_html(odd)
+    assert values(page, "latency") == [17.25, None]
+    assert values(page, "accuracy") == [None, None]
+    assert values(page, "memory") == [97.0]
+    assert [loss["loss"] for loss in data_of(page)["losses"]] == [None, None, 1e-3]
+    charts = bar_charts(odd)
+    assert [bar.text for bar in charts["accuracy"].bars] == ["−∞", "–"]
+    assert charts["latency"].bars[1].details[0] == "p90 ∞ ms"
 
 
 def test_the_verdict_says_when_the_budget_broke(report: CompileReport) -> None:
