@@ -43,7 +43,7 @@
         indexAxis: 'y', animation: false, maintainAspectRatio: false,
         interaction: {mode: 'index', axis: 'y', intersect: false},
         scales: {
-          x: axis(title, {beginAtZero: true, max: reach > limit ? limit : undefined, ticks: {includeBounds: false}}),
+          x: axis(title, {beginAtZero: true, max: limit > 0 && reach > limit ? limit : undefined, ticks: {includeBounds: false}}),
           y: axis('', {grid: {display: false}, ticks: {color: colour('--ink'), autoSkip: false},
             afterFit: scale => { scale.width = 128; }}),
         },
@@ -135,12 +135,12 @@
     });
   }
 
-  draw();
-  dark.addEventListener('change', draw);
-  for (const numbers of document.querySelectorAll('details.numbers')) numbers.open = false;
   const layers = document.getElementById('layers');
   if (layers) {
     sortable(layers);
     filterable(layers, document.getElementById('filter'));
   }
+  draw();
+  dark.addEventListener('change', draw);
+  for (const numbers of document.querySelectorAll('details.numbers')) numbers.open = false;
 })();
