@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
@@ -39,12 +39,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class PassContext:
-    """All that a pass may look at besides the graph."""
+    """All that a pass may look at besides the graph.
+
+    stats: of the sites whose choices need them (any rounding but to the nearest)
+    solved: weights that were solved before, so that forks of one model that share tensors share the work
+    """
 
     target: Target
     plan: Plan = field(default_factory=Plan)
     stats: Mapping[Site, LayerStats] = field(default_factory=dict)
     seed: int = 0
+    solved: MutableMapping[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,7 @@ class Pipeline:
     passes: tuple[Pass, ...]
     rounds: int = 1
 
-    def run(
-        self, model: ir.Model, ctx: PassContext, on_pass: Callable[[str, Outcome], None] | None = None
-    ) -> Outcome:
+    def run(self, model: ir.Model, ctx: PassContext, on_pass: Callable[[str, Outcome], None] | None = None) -> Outcome:
         """Run every pass; an exception names the pass and those that ran before it."""
         changed: dict[Site, None] = {}
         skipped: dict[Skip, None] = {}

@@ -51,11 +51,13 @@ class Float(Choice):
 class StaticInt8(Choice):
     """int8 weights per output channel, uint8 activations with the ranges of the plan.
 
-    weight_range: how weight scales are found, 'minmax' or 'mse'
+    weight_range: how weight scales are found, a name in solvers.grid.RANGES
+    rounding: how weights are rounded, a name in solvers.grid.ROUNDINGS; all but 'nearest' need the Gram matrix
     """
 
     name: ClassVar[str] = "int8"
     weight_range: str = "minmax"
+    rounding: str = "nearest"
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,65 @@ class DynamicInt8(Choice):
 
     name: ClassVar[str] = "int8-dynamic"
     weight_range: str = "minmax"
+    rounding: str = "nearest"
 
 
-CHOICES: tuple[type[Choice], ...] = (Float, StaticInt8, DynamicInt8)
+@dataclass(frozen=True)
+class WeightOnly(Choice):
+    """Base of integer weights that are computed with in float.
+
+    group: weights that share a scale, along the inputs of each output; 0: one scale per output
+    symmetric: zero points in the middle of the codes;  weight_range, rounding: as for StaticInt8
+    """
+
+    bits: ClassVar[int]
+    group: int = 32
+    symmetric: bool = True
+    weight_range: str = "mse"
+    rounding: str = "nearest"
+
+
+@dataclass(frozen=True)
+class Weight8(WeightOnly):
+    """8-bit weights."""
+
+    name: ClassVar[str] = "w8"
+    bits: ClassVar[int] = 8
+
+
+@dataclass(frozen=True)
+class Weight4(WeightOnly):
+    """4-bit weights."""
+
+    name: ClassVar[str] = "w4"
+    bits: ClassVar[int] = 4
+
+
+@dataclass(frozen=True)
+class Float16(Choice):
+    """IEEE half precision, weights and arithmetic."""
+
+    name: ClassVar[str] = "fp16"
+
+
+@dataclass(frozen=True)
+class BFloat16(Choice):
+    """bfloat16, weights and arithmetic."""
+
+    name: ClassVar[str] = "bf16"
+
+
+@dataclass(frozen=True)
+class Float8(Choice):
+    """8-bit floats. format: 'e4m3' or 'e5m2'."""
+
+    name: ClassVar[str] = "fp8"
+    format: str = "e4m3"
+
+
+CHOICES: tuple[type[Choice], ...] = (
+    Float, StaticInt8, DynamicInt8, Weight8, Weight4, Float16, BFloat16, Float8,
+)  # fmt: skip
 
 C = TypeVar("C", bound=Choice)
 
