@@ -5,55 +5,209 @@ Pure: (Space, budget) -> choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, isfinite
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import lil_matrix
+from scipy.sparse import csr_array
 
 from lwc.compiler.core.plan import Choice, Site
-from lwc.compiler.search.space import Crossing, Option, Space
+from lwc.compiler.search.ledger import MOST_LOSS, Ledger, Limits, Objective, Totals
+from lwc.compiler.search.space import FLOAT32, Option, Space
 
-Objective = Literal["latency", "size", "throughput"]
-TIE_BREAK = 1e-6  # of the objective's span: among equally fast plans take the one that loses least
+__all__ = ["Limits", "Objective", "solve"]
+
+Vector = NDArray[np.float64]
+SCALE = 1e3  # what all costs sum up to: the solver's tolerances are absolute
+TIE_BREAK = 1e-5  # of that sum: among equally good plans take the one that loses least
+GAP = 1e-5
+SECONDS = 20.0
 
 
-def solve(space: Space, loss_budget: float, objective: Objective = "latency") -> dict[Site, Choice]:
-    """The cheapest choices whose summed loss is within the budget.
+def solve(
+    space: Space, loss_budget: float, objective: Objective = "latency", limits: Limits | None = None
+) -> dict[Site, Choice]:
+    """The cheapest choices whose summed loss is within the budget, and their sums within the limits.
 
-        min  sum_s sum_o cost(s,o) x(s,o) + sum_v quantize(v) q(v) + dequantize(v) d(v)
+        min  sum_s sum_o cost(s,o) x(s,o) + sum_v,f enter(v,f) e(v,f) + leave(v,f) l(v,f)
         s.t. sum_o x(s,o) = 1 for every site;   sum loss(s,o) x(s,o) <= loss_budget
-             q(v) >= int(c) - int(p),  d(v) >= int(p) - int(c)  for producer p and every reader c of value v
+             e(v,f) >= f(c) - f(p),  l(v,f) >= f(p) - f(c)  for producer p and every reader c of value v
 
-    where int(s) is the share of integer options picked at s. Crossing variables may be continuous: minimisation
-    drives them to 0 or 1. Loss-free float options make the program feasible for every budget >= 0.
+    where f(s) is the share of options picked at s whose activations have the format f (float32 costs nothing).
+    Crossing variables may be continuous: minimisation drives them to 0 or 1. For 'size' the cost is bytes, and time
+    breaks ties. Loss-free float options make the program feasible for every budget >= 0; limits that no plan within
+    it can hold are passed by as little as possible.
     """
-    sites = list(space.options)
-    if not sites:
+    if not space.options:
         return {}
-    columns = [(site, option) for site in sites for option in space.options[site]]
-    crossings = space.crossings if objective != "size" else ()
-    program = _Program(columns, crossings)
-    result = milp(
-        program.costs(_cost_of(objective)),
-        integrality=np.r_[np.ones(len(columns)), np.zeros(2 * len(crossings))],
-        bounds=Bounds(0, 1),
-        constraints=[*program.constraints(sites), program.loss_constraint(loss_budget)],
-        options={"mip_rel_gap": 1e-4, "time_limit": 20.0},
-    )
-    if result.x is None:
-        return {site: space.options[site][0].choice for site in sites}
-    return _picked(columns, result.x)
+    program = _Program(space, loss_budget)
+    weights, allowed = program.weights(objective), limits or Limits()
+    x = program.minimise(weights, allowed)
+    if x is None and allowed != Limits():
+        x = program.come_close(weights, allowed)
+    return space.complete({}) if x is None else _without_ties(program, x, objective, allowed)
 
 
-def _cost_of(objective: Objective) -> Callable[[Option], float]:
-    if objective == "size":
-        return lambda option: option.bytes / 1e6
-    return lambda option: option.ms
+@dataclass(frozen=True)
+class _Change:
+    """A value enters or leaves a format: one variable, at least share(above) - share(below) for each row.
+
+    above, below: columns of the options whose shares are summed
+    """
+
+    ms: float
+    rows: tuple[tuple[Sequence[int], Sequence[int]], ...]
 
 
-def _picked(columns: list[tuple[Site, Option]], x: np.ndarray) -> dict[Site, Choice]:
+@dataclass(frozen=True)
+class _Program:
+    """The integer program; variables: one per (site, option), then one per format change."""
+
+    space: Space
+    loss_budget: float
+
+    @cached_property
+    def columns(self) -> list[tuple[Site, Option]]:
+        return [(site, option) for site, options in self.space.options.items() for option in options]
+
+    @cached_property
+    def changes(self) -> list[_Change]:
+        """What crossings may cost, free ones left out."""
+        return [change for change in _changes(self.space, self.columns) if change.ms > 0.0]
+
+    @cached_property
+    def ms(self) -> Vector:
+        return np.array([option.ms for _, option in self.columns] + [change.ms for change in self.changes])
+
+    @cached_property
+    def bytes(self) -> Vector:
+        return self._padded([float(option.bytes) for _, option in self.columns])
+
+    @cached_property
+    def losses(self) -> Vector:
+        return self._padded([min(option.loss, MOST_LOSS) for _, option in self.columns])
+
+    @cached_property
+    def offered(self) -> Vector:
+        """Upper bounds: 0 for an option that loses more than the whole budget."""
+        return self._padded([float(option.loss <= self.loss_budget) for _, option in self.columns], 1.0)
+
+    def weights(self, objective: Objective) -> Vector:
+        """What is minimised."""
+        if objective == "size":
+            return SCALE * (_share(self.bytes) + TIE_BREAK * (_share(self.ms) + _share(self.losses)))
+        return SCALE * (_share(self.ms) + TIE_BREAK * _share(self.losses))
+
+    def minimise(self, weights: Vector, limits: Limits) -> Vector | None:
+        """Values of all variables; None when no plan is within all bounds."""
+        rows, bounds = self._bounded(limits)
+        return self._run(weights, rows, bounds)
+
+    def come_close(self, weights: Vector, limits: Limits) -> Vector | None:
+        """As `minimise`, but limits may be passed, and by how much counts before all else."""
+        rows, bounds = self._bounded(limits)
+        loosened = sum(isfinite(limit) for limit in (limits.ms, limits.bytes))
+        return self._run(weights * TIE_BREAK, rows, bounds, loosened)
+
+    def _bounded(self, limits: Limits) -> tuple[list[Vector], list[float]]:
+        """Rows and their upper bounds: limits first, then the loss.
+
+        The loss is counted in budgets, which may be far below the solver's tolerance of 1e-6.
+        """
+        rows, bounds = [], []
+        for sums, limit in ((self.ms, limits.ms), (self.bytes, limits.bytes)):
+            if isfinite(limit):
+                rows.append(_share(sums))
+                bounds.append(limit / (float(sums.sum()) or 1.0))
+        if 0.0 < self.loss_budget < inf:
+            rows.append(np.where(self.offered > 0.0, self.losses / self.loss_budget, 0.0))
+            bounds.append(1.0)
+        return rows, bounds
+
+    def _run(self, weights: Vector, rows: list[Vector], bounds: list[float], loosened: int = 0) -> Vector | None:
+        """loosened: how many of the first rows get a variable of cost 1 that takes what is over the bound."""
+        constraints = self._structure(len(weights) + loosened)
+        if rows:
+            slack = -np.eye(len(rows), loosened)
+            constraints.append(LinearConstraint(np.c_[np.array(rows), slack], -inf, np.array(bounds)))
+        result = milp(
+            np.r_[weights, np.ones(loosened)],
+            integrality=np.r_[np.ones(len(self.columns)), np.zeros(len(self.changes) + loosened)],
+            bounds=Bounds(0.0, np.r_[self.offered, np.full(loosened, inf)]),
+            constraints=constraints,
+            options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+        )
+        return None if result.x is None else np.asarray(result.x)
+
+    def _structure(self, width: int) -> list[LinearConstraint]:
+        """One option per site; format changes follow from the options."""
+        order = {site: row for row, site in enumerate(self.space.options)}
+        one = [(order[site], column, 1.0) for column, (site, _) in enumerate(self.columns)]
+        constraints = [LinearConstraint(_matrix(one, len(order), width), 1, 1)]
+        follow = [(k, row) for k, change in enumerate(self.changes) for row in change.rows]
+        entries = []
+        for i, (k, (above, below)) in enumerate(follow):
+            entries.append((i, len(self.columns) + k, 1.0))
+            entries += [(i, column, -1.0) for column in above] + [(i, column, 1.0) for column in below]
+        if entries:
+            constraints.append(LinearConstraint(_matrix(entries, len(follow), width), 0, inf))
+        return constraints
+
+    def _padded(self, values: list[float], filler: float = 0.0) -> Vector:
+        return np.array(values + [filler] * len(self.changes))
+
+
+def _changes(space: Space, columns: Sequence[tuple[Site, Option]]) -> Iterator[_Change]:
+    """The ways in which each crossing may enter or leave a format, with the columns that make it do so."""
+    having: dict[str, dict[Site, list[int]]] = {}
+    for column, (site, option) in enumerate(columns):
+        if option.activations != FLOAT32:
+            having.setdefault(option.activations, {}).setdefault(site, []).append(column)
+    for crossing in space.crossings:
+        for activations, at in having.items():
+            made = at.get(crossing.producer, []) if crossing.producer is not None else []
+            read = [at.get(site, []) for site in crossing.consumers]
+            if any(read):
+                rows = tuple((reader, made) for reader in read if reader)
+                yield _Change(crossing.enter_ms(activations), rows)
+            if made and (read or crossing.read_as_float):
+                rows = tuple((made, reader) for reader in (*read, *([[]] if crossing.read_as_float else [])))
+                yield _Change(crossing.leave_ms(activations), rows)
+
+
+def _without_ties(program: _Program, x: Vector, objective: Objective, limits: Limits) -> dict[Site, Choice]:
+    """The picked options, each replaced by one that is as good for the objective and better otherwise.
+
+    The solver stops within a gap of the optimum, which ties are smaller than.
+    """
+    ledger = Ledger(program.space, _picked(program.columns, x))
+    for site, options in program.space.options.items():
+        now = ledger.totals
+        loss, overshoot = max(program.loss_budget, now.loss), now.overshoot(limits)
+
+        def rank(option: Option, site: Site = site, now: Totals = now) -> tuple[float, ...]:
+            grown = ledger.change({site: option})
+            ms = round(grown.ms / now.ms, 9) if now.ms else grown.ms
+            return (grown.bytes, ms, grown.loss) if objective == "size" else (ms, grown.loss, grown.bytes)
+
+        fitting = [
+            option
+            for option in options
+            if option is ledger.picked[site]
+            or ((after := ledger.after({site: option})).loss <= loss and after.overshoot(limits) <= overshoot)
+        ]
+        best = min(fitting, key=rank)
+        if best is not ledger.picked[site]:
+            ledger.apply({site: best})
+    return ledger.choices
+
+
+def _picked(columns: Sequence[tuple[Site, Option]], x: Vector) -> dict[Site, Choice]:
+    """Per site the option with the largest share."""
     best: dict[Site, tuple[float, Choice]] = {}
     for (site, option), share in zip(columns, x, strict=False):
         if site not in best or share > best[site][0]:
@@ -61,55 +215,11 @@ def _picked(columns: list[tuple[Site, Option]], x: np.ndarray) -> dict[Site, Cho
     return {site: choice for site, (_, choice) in best.items()}
 
 
-class _Program:
-    """Matrices of the integer program; variables: x per (site, option), then q and d per crossing."""
+def _matrix(entries: Sequence[tuple[int, int, float]], height: int, width: int) -> csr_array:
+    rows, columns, values = zip(*entries, strict=True)
+    return csr_array((values, (rows, columns)), shape=(height, width))
 
-    def __init__(self, columns: list[tuple[Site, Option]], crossings: tuple[Crossing, ...]) -> None:
-        self.columns = columns
-        self.crossings = crossings
-        self.width = len(columns) + 2 * len(crossings)
 
-    def costs(self, cost: Callable[[Option], float]) -> np.ndarray:
-        own = np.array([cost(option) for _, option in self.columns])
-        losses = np.array([min(option.loss, 1e3) for _, option in self.columns])
-        tie_break = TIE_BREAK * (np.abs(own).sum() or 1.0) * losses / (losses.sum() or 1.0)
-        q = [crossing.quantize_ms for crossing in self.crossings]
-        d = [crossing.dequantize_ms for crossing in self.crossings]
-        return np.concatenate([own + tie_break, q, d])
-
-    def loss_constraint(self, budget: float) -> LinearConstraint:
-        losses = np.array([min(option.loss, 1e6) for _, option in self.columns])
-        row = np.concatenate([losses, np.zeros(2 * len(self.crossings))])
-        return LinearConstraint(row[None, :], -np.inf, budget)
-
-    def constraints(self, sites: list[Site]) -> list[LinearConstraint]:
-        index = {site: i for i, site in enumerate(sites)}
-        one = lil_matrix((len(sites), self.width))
-        for column, (site, _) in enumerate(self.columns):
-            one[index[site], column] = 1
-        constraints = [LinearConstraint(one.tocsr(), 1, 1)]
-        rows = list(self._crossing_rows())
-        if rows:
-            matrix = lil_matrix((len(rows), self.width))
-            for i, row in enumerate(rows):
-                for column, value in row.items():
-                    matrix[i, column] = value
-            constraints.append(LinearConstraint(matrix.tocsr(), 0, np.inf))
-        return constraints
-
-    def _crossing_rows(self) -> list[dict[int, float]]:
-        integer: dict[Site, list[int]] = {}
-        for column, (site, option) in enumerate(self.columns):
-            if option.integer:
-                integer.setdefault(site, []).append(column)
-        rows = []
-        for k, crossing in enumerate(self.crossings):
-            q, d = len(self.columns) + k, len(self.columns) + len(self.crossings) + k
-            from_integer = integer.get(crossing.producer, []) if crossing.producer else []
-            for reader in crossing.consumers:
-                to_integer = integer.get(reader, [])
-                rows.append({q: 1.0, **dict.fromkeys(from_integer, 1.0), **dict.fromkeys(to_integer, -1.0)})
-                rows.append({d: 1.0, **dict.fromkeys(from_integer, -1.0), **dict.fromkeys(to_integer, 1.0)})
-            if crossing.read_as_float:
-                rows.append({d: 1.0, **dict.fromkeys(from_integer, -1.0)})
-        return rows
+def _share(costs: Vector) -> Vector:
+    total = float(np.abs(costs).sum())
+    return costs / total if total else costs

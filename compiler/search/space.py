@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lwc.compiler.core.plan import Choice, Site, StaticInt8
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Float8, Float16, Plan, Range, Site, StaticInt8
+
+FLOAT32 = "float32"
+UINT8 = "uint8"
+# Formats of the values that pass between sites. Weight-only and dynamic choices are not here: they keep float32.
+ACTIVATIONS: Mapping[type[Choice], str] = {
+    StaticInt8: UINT8, Float16: "float16", BFloat16: "bfloat16", Float8: "float8",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,9 @@ class Option:
     loss: float
 
     @property
-    def integer(self) -> bool:
-        """Whether the site reads and writes quantized activations."""
-        return isinstance(self.choice, StaticInt8)
+    def activations(self) -> str:
+        """Format of the values the site reads and writes."""
+        return ACTIVATIONS.get(type(self.choice), FLOAT32)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Crossing:
     read_as_float: it is also read by a node that is no site, or is a graph output
     quantize_ms: paid once when the producer is float and a consumer integer
     dequantize_ms: paid once when the producer is integer and a reader float
+    cast_ms: paid once to bring it into a short float format, and once to leave that
     """
 
     value: str
@@ -43,6 +51,20 @@ class Crossing:
     read_as_float: bool
     quantize_ms: float
     dequantize_ms: float
+    cast_ms: float = 0.0
+
+    def enter_ms(self, activations: str) -> float:
+        """From float32 to the format."""
+        return self.quantize_ms if activations == UINT8 else self.cast_ms
+
+    def leave_ms(self, activations: str) -> float:
+        """From the format to float32."""
+        return self.dequantize_ms if activations == UINT8 else self.cast_ms
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that make or read the value."""
+        return self.consumers if self.producer is None else (self.producer, *self.consumers)
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,10 @@ class Space:
     def option(self, site: Site, choice: Choice) -> Option:
         return next(option for option in self.options[site] if option.choice == choice)
 
+    def complete(self, choices: Mapping[Site, Choice]) -> dict[Site, Choice]:
+        """A choice for every site: the first option where none is given."""
+        return {site: choices.get(site, options[0].choice) for site, options in self.options.items()}
+
     def predicted_ms(self, choices: Mapping[Site, Choice]) -> float:
         """Sum of the sites' times and of the crossings between them."""
         picked = {site: self.option(site, choice) for site, choice in choices.items()}
@@ -62,15 +88,26 @@ class Space:
             crossing_ms(crossing, picked) for crossing in self.crossings
         )
 
+    def predicted_bytes(self, choices: Mapping[Site, Choice]) -> int:
+        """Sum of the sites' weights."""
+        return sum(self.option(site, choice).bytes for site, choice in choices.items())
+
     def predicted_loss(self, choices: Mapping[Site, Choice]) -> float:
         """Sum of the sites' losses: noise powers of independent errors add."""
         return sum(self.option(site, choice).loss for site, choice in choices.items())
 
 
 def crossing_ms(crossing: Crossing, picked: Mapping[Site, Option]) -> float:
-    """What one value pays under the picked options."""
-    from_integer = crossing.producer is not None and picked[crossing.producer].integer
-    integer_readers = [picked[site].integer for site in crossing.consumers]
-    if from_integer:
-        return crossing.dequantize_ms if crossing.read_as_float or not all(integer_readers) else 0.0
-    return crossing.quantize_ms if any(integer_readers) else 0.0
+    """What one value pays under the picked options: every format is entered once and left once, through float32."""
+    made = FLOAT32 if crossing.producer is None else picked[crossing.producer].activations
+    read = {picked[site].activations for site in crossing.consumers}
+    if crossing.read_as_float:
+        read.add(FLOAT32)
+    paid = sum(crossing.enter_ms(each) for each in sorted(read - {made, FLOAT32}))
+    return paid + crossing.leave_ms(made) if made != FLOAT32 and read - {made} else paid
+
+
+def plan_of(choices: Mapping[Site, Choice], ranges: Mapping[str, Range]) -> Plan:
+    """The plan of these choices: sites sorted, float ones left out, no ranges when nothing is left."""
+    chosen = {site: choice for site, choice in sorted(choices.items()) if not isinstance(choice, Float)}
+    return Plan(chosen, ranges if chosen else {})

@@ -1,0 +1,114 @@
+"""What a plan is predicted to cost, and what single changes would make of it.
+
+A change is priced by its own sites and the crossings around them, so that thousands are priced in a second.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from lwc.compiler.core.plan import Choice, Site
+from lwc.compiler.search.space import Crossing, Option, Space, crossing_ms
+
+Objective = Literal["latency", "size", "throughput"]
+MOST_LOSS = 1e6  # what an infinite loss counts, so that sums stay numbers
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hard budgets of the sites together, crossings included."""
+
+    ms: float = inf
+    bytes: float = inf
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Predicted sums over all sites; ms holds the crossings."""
+
+    ms: float
+    bytes: float
+    loss: float
+
+    def cost(self, objective: Objective) -> float:
+        """What the objective minimises: milliseconds, or bytes. A run's time is the inverse of the throughput."""
+        return self.bytes if objective == "size" else self.ms
+
+    def overshoot(self, limits: Limits) -> float:
+        """By how much the limits are passed, in shares of them."""
+        passed = ((self.ms, limits.ms), (self.bytes, limits.bytes))
+        return sum((total - limit) / max(abs(limit), 1e-9) for total, limit in passed if total > limit)
+
+
+class Ledger:
+    """Running totals of one assignment of options to sites."""
+
+    def __init__(self, space: Space, choices: Mapping[Site, Choice]) -> None:
+        """choices: sites that are absent have their first option."""
+        self.space = space
+        self.picked = {site: space.option(site, choice) for site, choice in space.complete(choices).items()}
+        self.touching: dict[Site, tuple[Crossing, ...]] = dict.fromkeys(self.picked, ())
+        for crossing in space.crossings:
+            for site in dict.fromkeys(crossing.sites):
+                self.touching[site] = (*self.touching[site], crossing)
+        self.totals = self._counted()
+
+    @property
+    def choices(self) -> dict[Site, Choice]:
+        """The assignment; every site of the space is in it."""
+        return {site: option.choice for site, option in self.picked.items()}
+
+    def change(self, changes: Mapping[Site, Option]) -> Totals:
+        """What the totals would grow by under the changes; negative where they shrink."""
+        picked = ChainMap(dict(changes), self.picked)
+        crossings = {crossing.value: crossing for site in changes for crossing in self.touching[site]}
+        pairs = [(option, self.picked[site]) for site, option in changes.items()]
+        return Totals(
+            sum(new.ms - old.ms for new, old in pairs)
+            + sum(
+                crossing_ms(crossing, picked) - crossing_ms(crossing, self.picked) for crossing in crossings.values()
+            ),
+            sum(new.bytes - old.bytes for new, old in pairs),
+            sum(_loss(new) - _loss(old) for new, old in pairs),
+        )
+
+    def after(self, changes: Mapping[Site, Option]) -> Totals:
+        """The totals under the changes."""
+        grown = self.change(changes)
+        return Totals(self.totals.ms + grown.ms, self.totals.bytes + grown.bytes, self.totals.loss + grown.loss)
+
+    def apply(self, changes: Mapping[Site, Option]) -> None:
+        """Make the changes."""
+        self.totals = self.after(changes)
+        self.picked.update(changes)
+
+    def recount(self) -> None:
+        """Sum the totals anew: changes that are added one to another leave their rounding behind."""
+        self.totals = self._counted()
+
+    def fork(self) -> Ledger:
+        """Another ledger with the same assignment."""
+        other = copy(self)
+        other.picked = dict(self.picked)
+        return other
+
+    def neighbours(self, site: Site) -> dict[Site, None]:
+        """The sites that share a value with this one, itself among them."""
+        return dict.fromkeys((site, *(other for crossing in self.touching[site] for other in crossing.sites)))
+
+    def _counted(self) -> Totals:
+        options = self.picked.values()
+        return Totals(
+            sum(option.ms for option in options) + sum(crossing_ms(c, self.picked) for c in self.space.crossings),
+            sum(option.bytes for option in options),
+            sum(_loss(option) for option in options),
+        )
+
+
+def _loss(option: Option) -> float:
+    return min(option.loss, MOST_LOSS)

@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import DynamicInt8, Float, Plan, Range, Site, Weight4, Weight8
+from lwc.compiler.core.report import CompileReport
+from lwc.compiler.search.pareto import Front, Point, candidate_plans, find_front, sweep, weight_bytes_of
+from lwc.compiler.search.space import Option, Space
+
+SITES = tuple(Site(f"n{i}", "MatMul") for i in range(6))
+RANGES = {"x": Range(0.0, 1.0)}
+SPACE = Space({
+    site: (
+        Option(Float(), 1.0, 400, 0.0),
+        Option(DynamicInt8(), 0.5, 100, 0.002 * (i + 1)),
+        Option(Weight8(), 0.9, 100, 0.0005 * (i + 1)),
+        Option(Weight4(), 0.8, 50, 0.01 * (i + 1)),
+    )
+    for i, site in enumerate(SITES)
+})  # fmt: skip
+
+
+def point(ms: float, size: int, drop: float, noise: float = 0.0) -> Point:
+    return Point(Plan(), ms, 10.0 / ms, size, drop, noise)
+
+
+def test_only_points_that_no_other_beats_in_all_three_stay() -> None:
+    fast, small, exact = point(1.0, 400, 0.01), point(3.0, 50, 0.01), point(4.0, 400, 0.0)
+    beaten = point(3.0, 400, 0.01)
+    front = Front.of([beaten, exact, small, fast])
+    assert [replace(p, name="") for p in front.points] == [fast, small, exact]
+    assert front.beaten == (beaten,)
+    assert [p.name for p in front.points] == ["01", "02", "03"]
+
+
+def test_times_that_the_clock_cannot_tell_apart_are_equal() -> None:
+    quiet, noisy = point(1.01, 100, 0.0), point(1.0, 100, 0.005)
+    assert Front.of([noisy, quiet]).beaten == (noisy,)
+    assert not Front.of([point(1.1, 100, 0.0), noisy]).beaten
+
+
+def test_of_equal_points_the_one_with_less_noise_stays() -> None:
+    loud, quiet = point(1.0, 100, 0.0, noise=0.1), point(1.0, 100, 0.0, noise=0.01)
+    front = Front.of([loud, quiet])
+    assert [p.noise for p in front.points] == [0.01]
+    assert front.beaten == (loud,)
+
+
+def test_plans_of_falling_budgets_lose_less_and_cost_more() -> None:
+    plans = sweep(SPACE, "latency", 6)
+    losses = [SPACE.predicted_loss(plan) for plan in plans]
+    times = [SPACE.predicted_ms(plan) for plan in plans]
+    assert losses == sorted(losses, reverse=True)
+    assert times == sorted(times)
+    assert times[0] == pytest.approx(3.0)
+    assert len({tuple(plan.values()) for plan in plans}) > 3
+
+
+def test_candidates_are_float_fast_ones_and_small_ones_each_once() -> None:
+    plans = candidate_plans(SPACE, RANGES)
+    assert plans[0] == Plan()
+    kinds = [{choice.name for choice in plan.choices.values()} for plan in plans]
+    assert {"int8-dynamic"} in kinds
+    assert {"w4"} in kinds
+    assert len({plan.digest() for plan in plans}) == len(plans)
+
+
+def test_a_space_without_choices_has_one_plan() -> None:
+    assert candidate_plans(Space({}), RANGES) == [Plan()]
+    assert candidate_plans(Space({s: options[:1] for s, options in SPACE.options.items()}), RANGES) == [Plan()]
+
+
+class ToyBench:
+    """Everything is as predicted, and the metric falls by the loss."""
+
+    samples = range(10)
+    model = None
+
+    def choices(self, plan: Plan) -> dict[Site, object]:
+        return SPACE.complete(plan.choices)  # type: ignore[return-value]
+
+    def ratio(self, plan: Plan, reference: Plan) -> float:
+        return SPACE.predicted_ms(self.choices(plan)) / SPACE.predicted_ms(self.choices(reference))  # type: ignore[arg-type]
+
+    def value(self, plan: Plan) -> float:
+        return 0.9 - self.noise(plan, 10)
+
+    def noise(self, plan: Plan, count: int) -> float:
+        return SPACE.predicted_loss(self.choices(plan))  # type: ignore[arg-type]
+
+    def apply(self, model: None, plan: Plan) -> SimpleNamespace:
+        size = SPACE.predicted_bytes(self.choices(plan))  # type: ignore[arg-type]
+        tensor = SimpleNamespace(nbytes=size)
+        graph = SimpleNamespace(initializers={"w": SimpleNamespace(const_value=tensor)})
+        return SimpleNamespace(ir=SimpleNamespace(graphs=lambda: [graph]))
+
+
+def test_the_front_is_measured_end_to_end() -> None:
+    measured: list[None] = []
+    front = find_front(ToyBench(), SPACE, RANGES, 12.0, each=lambda: measured.append(None))  # type: ignore[arg-type]
+    assert len(measured) == len(front.points) + len(front.beaten)
+    fastest, slowest = front.points[0], front.points[-1]
+    assert (fastest.ms, fastest.speedup, fastest.bytes) == (pytest.approx(6.0), pytest.approx(2.0), 600)
+    assert (slowest.ms, slowest.drop, slowest.bytes) == (pytest.approx(12.0), 0.0, 2400)
+    assert min(p.bytes for p in front.points) == 300
+    for one in front.points:
+        others = [p for p in front.points if p is not one]
+        assert not any(p.ms < one.ms and p.bytes < one.bytes and p.drop < one.drop for p in others)
+
+
+def test_the_front_as_json_is_what_the_report_holds() -> None:
+    plan = Plan({SITES[0]: Weight4(), SITES[1]: Weight4(), SITES[2]: DynamicInt8()}, RANGES)
+    front = Front.of([Point(plan, 1.0, 2.0, 300, 0.001, 1e-4), point(5.0, 400, 0.001)])
+    data = json.loads(front.to_json())
+    assert data["schema"] == 1
+    assert data["points"] == front.to_list()
+    first, second = data["points"]
+    assert first["choices"] == {"int8-dynamic": 1, "w4": 2}
+    assert (first["name"], first["front"], second["front"]) == ("01", True, False)
+    assert "pareto" in CompileReport.__dataclass_fields__
+
+
+def test_shared_tensors_and_halves_of_bytes_are_counted_right() -> None:
+    shared = ir.tensor(np.zeros((2, 3), np.float32), name="a")
+    packed = ir.tensor(np.zeros(5, np.uint8), dtype=ir.DataType.UINT8, name="c")
+    values = [ir.Value(name=name, const_value=tensor) for name, tensor in (("a", shared), ("b", shared), ("c", packed))]
+    graph = ir.Graph([], [], nodes=[], initializers=values, opset_imports={"": 21}, name="g")
+    assert weight_bytes_of(Model(ir.Model(graph, ir_version=10), "m")) == 24 + 5
