@@ -1,4 +1,4 @@
-"""Measured loss of each choice at each site: the choice alone on a fork, run on a few samples."""
+"""Measured loss of each choice at each site: the choice alone, the rest in float, run on a few samples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
 from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.job import Change, Evaluator, job_of
+from lwc.compiler.search.partial import PartialRuns
 
 MOST_SAMPLES = 8
 MULTIPLY_ADDS = 4e11  # of all the runs together: some 10 s on two cores
@@ -17,20 +19,52 @@ def measured_losses(
     ranges: Mapping[str, Range],
     samples: int,
     each: Callable[[], None],
+    *,
+    evaluator: Evaluator | None = None,
+    max_memory_bytes: int = 1_000_000_000,
 ) -> dict[tuple[Site, Choice], float]:
     """Relative squared error of the model's outputs for every (site, choice); 0 for float.
 
     samples: how many search samples each is run on;  each: called after every measurement
+    evaluator: where to measure (None: partial re-runs in this process, whose activations take max_memory_bytes)
     """
-    losses: dict[tuple[Site, Choice], float] = {}
-    for site, choices in options.items():
-        for choice in choices:
-            if isinstance(choice, Float):
-                losses[site, choice] = 0.0
-                continue
-            losses[site, choice] = bench.noise(Plan({site: choice}, ranges), samples)
+    pairs = {(site, choice): 0.0 for site, choices in options.items() for choice in choices}
+    changes: list[Change] = [((site, choice),) for site, choice in pairs if not isinstance(choice, Float)]
+    found = losses_of(
+        bench, options, ranges, samples, changes, each, evaluator=evaluator, max_memory_bytes=max_memory_bytes
+    )
+    return pairs | {change[0]: loss for change, loss in found.items()}
+
+
+def losses_of(
+    bench: Workbench,
+    sites: Sequence[Site] | Mapping[Site, object],
+    ranges: Mapping[str, Range],
+    samples: int,
+    changes: Sequence[Change],
+    each: Callable[[], None] = lambda: None,
+    *,
+    evaluator: Evaluator | None = None,
+    max_memory_bytes: int = 1_000_000_000,
+) -> dict[Change, float]:
+    """Loss of every change. Each is kept in the bench's cache as soon as it is known: a killed compile resumes.
+
+    sites: all of the model's, whatever is asked
+    """
+    keys = {change: (*bench.key, Plan(dict(change), ranges).digest(), samples) for change in changes}
+    known = {change: bench.cache.get("loss", key) for change, key in keys.items()}
+    losses = {change: float(loss) for change, loss in known.items() if loss is not None}
+    for _ in losses:
+        each()
+    missing = [change for change in changes if change not in losses]
+    if missing and evaluator is None:
+        evaluator = PartialRuns(job_of(bench, sites, ranges, samples, max_memory_bytes))
+    if missing and evaluator is not None:
+        for change, loss in evaluator.losses(missing):
+            bench.cache.put("loss", keys[change], loss)
+            losses[change] = loss
             each()
-    return losses
+    return {change: losses[change] for change in changes}
 
 
 def samples_for(macs: int, measurements: int, available: int) -> int:

@@ -1,0 +1,120 @@
+"""Losses measured on a Dask cluster: the same bytes as on one machine of its kind.
+
+The model travels once per worker, as the files that processes of one machine would read. Work is handed out in
+segments; what a worker that dies leaves undone, the scheduler gives to the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lwc._version import __version__
+from lwc.compiler.core.errors import LwcError, MissingDependency, UsageError
+from lwc.compiler.search.job import Change, Job
+from lwc.compiler.search.partial import PartialRuns
+from lwc.compiler.search.workers import Measured, Task, read_job, tasks_of, write_job
+
+_SECONDS_TO_CONNECT = 10
+
+
+class Cluster:
+    """An Evaluator on the workers of a Dask scheduler. `job.apply` must be picklable."""
+
+    def __init__(self, job: Job, address: str) -> None:
+        self._job = job
+        self._address = address
+
+    def losses(self, changes: Sequence[Change]) -> Iterator[tuple[Change, float]]:
+        """Segment by segment, as workers finish them.
+
+        Raises MissingDependency (also where workers lack lwc), UsageError when no scheduler answers.
+        """
+        tasks = tasks_of(self._job, changes)
+        if not tasks:
+            return
+        distributed = dask_distributed()
+        with _connected(distributed, self._address) as client:
+            token = uuid.uuid4().hex
+            files = client.scatter(_files(self._job), broadcast=True, hash=False)
+            futures = client.map(_measure, tasks, token=token, version=__version__, files=files, pure=False)
+            try:
+                for _, measured in distributed.as_completed(futures, with_results=True):
+                    yield from measured
+            except ImportError as error:
+                raise MissingDependency(
+                    f"A worker of {self._address} cannot import what losses need ({error}).",
+                    f"Install lwc-compiler[cpu,cluster] {__version__} there.",
+                ) from error
+            except distributed.KilledWorker as error:
+                raise LwcError(
+                    f"Workers of {self._address} died again and again on the same segment ({error}).",
+                    "Their memory may be short: give each more.",
+                ) from error
+            finally:
+                client.cancel([*futures, files], force=True)
+                client.run(_forget, token)
+
+
+def dask_distributed() -> Any:
+    """The package. Raises MissingDependency."""
+    try:
+        return importlib.import_module("distributed")
+    except ImportError as error:
+        raise MissingDependency(
+            f"A Dask cluster needs the package 'distributed', which cannot be imported ({error}).",
+            "Try: pip install 'lwc-compiler[cluster]'",
+        ) from error
+
+
+def _connected(distributed: Any, address: str) -> Any:
+    try:
+        return distributed.Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"No Dask scheduler answers at '{address}' ({error}).", "Start one with: dask scheduler"
+        ) from error
+
+
+def _files(job: Job) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="lwc-cluster-") as folder:
+        write_job(job, Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+# In a worker
+
+_lock = threading.Lock()
+_known: dict[str, tuple[PartialRuns, tempfile.TemporaryDirectory[str]]] = {}
+
+
+def _measure(task: Task, token: str, version: str, files: Mapping[str, bytes]) -> Measured:
+    """Losses of one segment; the job stays open for the next. One at a time in each process."""
+    if version != __version__:
+        raise ImportError(f"lwc {version} is needed, and {__version__} is installed")
+    with _lock:
+        if token not in _known:
+            _known[token] = _opened(files)
+        return list(_known[token][0].losses(task))
+
+
+def _opened(files: Mapping[str, bytes]) -> tuple[PartialRuns, tempfile.TemporaryDirectory[str]]:
+    folder = tempfile.TemporaryDirectory(prefix="lwc-cluster-")
+    for name, data in files.items():
+        (Path(folder.name) / name).write_bytes(data)
+    threads = dask_distributed().get_worker().state.nthreads
+    return PartialRuns(replace(read_job(Path(folder.name)), threads=threads)), folder
+
+
+def _forget(token: str) -> None:
+    with _lock:
+        runs, folder = _known.pop(token, (None, None))
+        if runs is not None and folder is not None:
+            runs.close()
+            folder.cleanup()
