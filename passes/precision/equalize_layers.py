@@ -1,0 +1,152 @@
+"""Cross-layer equalization: neighbouring layers share out the ranges of the channels between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.plan import Site
+from lwc.passes.edit import Names, site
+from lwc.passes.fuse.linear import linear_of
+from lwc.passes.precision.channels import Reader, uses_of
+from lwc.passes.precision.rescale import (
+    Edit,
+    Source,
+    edits_of_reader,
+    edits_of_source,
+    magnitudes,
+    per_channel,
+    source_of,
+)
+from lwc.passes.solvers.scaling import Smoothing, equalizing_scale
+
+# Sweeps over all pairs; chains of layers settle in far fewer.
+_SWEEPS = 50
+# Scales nearer to one than this are left out.
+_LEAST_STEP = 0.01
+
+
+@dataclass(frozen=True)
+class EqualizeLayers(Pass):
+    """W1' = S^-1 W1      b1' = S^-1 b1      W2' = W2 S      S = diag(sqrt(r1 / r2)), r the ranges of each channel
+
+    between Conv, ConvTranspose, Gemm or MatMul (with its bias), grouped or not, through positive-homogeneous operators
+    (see `channels`) (Nagel et al. 2019, section 4.1). A layer with several readers is equalized against the largest
+    range among them. Pairs are swept until none changes, so chains come out equal, depthwise convolutions in the
+    middle too. Needs constant weights, and readers that are all such layers. Data-free. Scope: main graph.
+
+    sites: names of the first layers of the pairs, see `equalizable`
+    powers_of_two: scales are the nearest powers of two, so that the float model computes the very same bits (unless
+        numbers leave the normal range); ranges are then equal within a factor of two
+    """
+
+    name: ClassVar[str] = "equalize-layers"
+    sites: tuple[str, ...] = ()
+    powers_of_two: bool = True
+
+    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
+        pairs, skipped = _pairs_at(model.graph, self.sites)
+        _sweep(pairs, self.powers_of_two)
+        names = Names(model)
+        changed: list[Site] = []
+        for pair in pairs:
+            if (pair.scale == 1).all():
+                continue
+            edits = pair.edits()
+            if not all(edit.fits() for edit in edits):
+                skipped.append(Skip(site(pair.source.node), "the weights would overflow their type"))
+                continue
+            for edit in edits:
+                edit.apply(names)
+            changed += [site(pair.source.node), *(site(reader.node) for reader in pair.readers)]
+        return Outcome(tuple(dict.fromkeys(changed)), tuple(skipped))
+
+
+def equalizable(model: ir.Model) -> tuple[str, ...]:
+    """Names of the layers in front of others that `EqualizeLayers` can equalize them with, in order."""
+    return tuple(node.name or "" for node in model.graph if isinstance(_pair_of(node), _Pair))
+
+
+@dataclass(eq=False)
+class _Pair:
+    """A layer and those that read its channels; scale: [channels] what the first is divided by."""
+
+    source: Source
+    readers: tuple[Reader, ...]
+    scale: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scale = np.ones(self.source.channels)
+
+    def edits(self) -> list[Edit]:
+        smoothing = Smoothing(self.scale, np.zeros(len(self.scale)))
+        edits = edits_of_source(self.source, smoothing)
+        return edits + [edit for reader in self.readers for edit in edits_of_reader(reader, smoothing)]
+
+
+def _pairs_at(graph: ir.Graph, sites: tuple[str, ...]) -> tuple[list[_Pair], list[Skip]]:
+    pairs: list[_Pair] = []
+    skipped: list[Skip] = []
+    wanted = frozenset(sites)
+    for node in graph:
+        if node.name in wanted:
+            pair = _pair_of(node)
+            if isinstance(pair, str):
+                skipped.append(Skip(site(node), pair))
+            else:
+                pairs.append(pair)
+    return pairs, skipped
+
+
+def _pair_of(node: ir.Node) -> _Pair | str:
+    """The pair that starts at a node, or why there is none."""
+    source = source_of(node) if linear_of(node) is not None else None
+    if source is None:
+        return f"{node.op_type} is no linear layer with a constant weight"
+    if source.value.is_graph_output():
+        return "its result is an output of the model"
+    uses = uses_of(source.value, source.index)
+    reason = next((use.reason for use in uses if use.reason), "")
+    readers = tuple(reader for use in uses for reader in use.readers)
+    return reason or (_Pair(source, readers) if readers else "no layer reads it")
+
+
+def _sweep(pairs: list[_Pair], powers_of_two: bool) -> None:
+    """Find the scales of all pairs together: what one does to a layer, the next one sees."""
+    nodes = {node for pair in pairs for node in (pair.source.node, *(reader.node for reader in pair.readers))}
+    sizes = {node: magnitudes(layer) for node in nodes if (layer := linear_of(node)) is not None}
+    for _ in range(_SWEEPS):
+        moved = False
+        for pair in pairs:
+            step = _step(pair, sizes, powers_of_two)
+            if (step != 1).any():
+                moved = True
+                pair.scale *= step
+                _rescale(pair, step, sizes)
+        if not moved:
+            return
+
+
+def _step(pair: _Pair, sizes: dict[ir.Node, NDArray[np.float64]], powers_of_two: bool) -> NDArray[np.float64]:
+    before = sizes[pair.source.node].max(axis=2).reshape(-1)
+    after = np.zeros(len(before))
+    for reader in pair.readers:
+        read = per_channel(reader, sizes[reader.node].max(axis=1).reshape(-1), len(before))
+        after = np.maximum(after, read)
+    step = equalizing_scale(before, after)
+    if powers_of_two:
+        return np.exp2(np.rint(np.log2(step)))
+    return step if (np.abs(step - 1) > _LEAST_STEP).any() else np.ones(len(step))
+
+
+def _rescale(pair: _Pair, step: NDArray[np.float64], sizes: dict[ir.Node, NDArray[np.float64]]) -> None:
+    own = sizes[pair.source.node]
+    own /= step.reshape(len(own), -1, 1)
+    for reader in pair.readers:
+        read = sizes[reader.node]
+        read *= step[reader.channels].reshape(len(read), 1, -1)
