@@ -121,12 +121,10 @@ class Climb:
 
     def repair(self, loss_budget: float) -> None:
         """Take moves that cost least per loss taken back, until the loss is within the budget or nothing lowers it."""
-        while self.ledger.totals.loss > loss_budget:
-            best = _highest(self._loss_per_cost())
-            if best is None:
-                return
+        while self.ledger.totals.loss > loss_budget and (best := _highest(self._loss_per_cost())) is not None:
             self._make(best)
-            self.ledger.recount()
+            if self.ledger.totals.loss <= loss_budget:
+                self.ledger.recount()
 
     def _gain_per_loss(self, loss_budget: float) -> Vector:
         after, before = self._after(), self.cost()

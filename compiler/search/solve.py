@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from lwc.compiler.core.plan import Choice, Site
 from lwc.compiler.search.ledger import MOST_LOSS, Ledger, Limits, Objective, Totals
+from lwc.compiler.search.silence import silent_stdout
 from lwc.compiler.search.space import FLOAT32, Option, Space
 
 __all__ = ["Limits", "Objective", "solve"]
@@ -134,13 +135,14 @@ class _Program:
         if rows:
             slack = -np.eye(len(rows), loosened)
             constraints.append(LinearConstraint(np.c_[np.array(rows), slack], -inf, np.array(bounds)))
-        result = milp(
-            np.r_[weights, np.ones(loosened)],
-            integrality=np.r_[np.ones(len(self.columns)), np.zeros(len(self.changes) + loosened)],
-            bounds=Bounds(0.0, np.r_[self.offered, np.full(loosened, inf)]),
-            constraints=constraints,
-            options={"mip_rel_gap": GAP, "time_limit": SECONDS},
-        )
+        with silent_stdout():
+            result = milp(
+                np.r_[weights, np.ones(loosened)],
+                integrality=np.r_[np.ones(len(self.columns)), np.zeros(len(self.changes) + loosened)],
+                bounds=Bounds(0.0, np.r_[self.offered, np.full(loosened, inf)]),
+                constraints=constraints,
+                options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+            )
         return None if result.x is None else np.asarray(result.x)
 
     def _structure(self, width: int) -> list[LinearConstraint]:

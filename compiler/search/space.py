@@ -103,8 +103,11 @@ def crossing_ms(crossing: Crossing, picked: Mapping[Site, Option]) -> float:
     read = {picked[site].activations for site in crossing.consumers}
     if crossing.read_as_float:
         read.add(FLOAT32)
-    paid = sum(crossing.enter_ms(each) for each in sorted(read - {made, FLOAT32}))
-    return paid + crossing.leave_ms(made) if made != FLOAT32 and read - {made} else paid
+    foreign = read - {made}
+    if not foreign:
+        return 0.0
+    left = 0.0 if made == FLOAT32 else crossing.leave_ms(made)
+    return left + sum(crossing.enter_ms(each) for each in sorted(foreign) if each != FLOAT32)
 
 
 def plan_of(choices: Mapping[Site, Choice], ranges: Mapping[str, Range]) -> Plan:
