@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -79,7 +79,7 @@ def render_html(report: CompileReport) -> str:
         verdict=verdict(report),
         charts=charts,
         losses=losses,
-        data=chart_data(charts, losses),
+        data=chart_data(charts, losses, report.pareto),
         options=sorted((name, json.dumps(value)) for name, value in finite(report.options).items()),
         scripts=(script(*LIBRARY), script(*OWN_SCRIPT)),
     )
@@ -104,10 +104,16 @@ def size_change(ratio: float) -> str:
     return f"{ratio:.2f}x smaller" if ratio > 1 else f"{1 / ratio:.2f}x larger"
 
 
-def chart_data(charts: dict[str, Chart], losses: Sequence[Loss]) -> dict[str, Any]:
+def chart_data(
+    charts: dict[str, Chart], losses: Sequence[Loss], pareto: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """What the page's script draws, in JSON's types: null for infinities and NaN."""
     data: dict[str, Any] = finite(
-        {"charts": {name: asdict(chart) for name, chart in charts.items()}, "losses": [asdict(loss) for loss in losses]}
+        {
+            "charts": {name: asdict(chart) for name, chart in charts.items()},
+            "losses": [asdict(loss) for loss in losses],
+            "pareto": list(pareto),
+        }
     )
     return data
 

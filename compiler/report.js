@@ -101,6 +101,39 @@
     };
   }
 
+  function frontConfig(points) {
+    const drawn = points.filter(point => point.ms !== null && point.drop !== null);
+    const largest = Math.max(...drawn.map(point => point.bytes));
+    const radius = point => Math.max(3, 15 * Math.sqrt(point.bytes / (largest || 1)));
+    const datasets = [[true, 'on the front', '--compiled'], [false, 'beaten', '--original']].map(([front, label, shade]) => {
+      const chosen = drawn.filter(point => point.front === front);
+      return {
+        label, data: chosen.map(point => ({x: point.ms, y: point.drop, point})),
+        backgroundColor: `${colour(shade)}b0`, borderColor: colour(shade), clip: false,
+        radius: chosen.map(radius), hoverRadius: chosen.map(point => radius(point) + 2),
+      };
+    }).filter(set => set.data.length);
+    const changed = choices => Object.entries(choices).map(([choice, sites]) => `${sites} ${choice}`).join(', ');
+    return {
+      type: 'scatter', data: {datasets},
+      options: {
+        animation: false, maintainAspectRatio: false, interaction: {mode: 'nearest', intersect: false},
+        layout: {padding: 16},
+        scales: {x: axis('ms of one run'), y: axis('drop of the metric')},
+        plugins: {
+          legend: {labels: {usePointStyle: true, boxWidth: 8, boxHeight: 8, color: colour('--ink')}},
+          tooltip: tooltip({
+            title: items => short(items[0].raw.point.artifact || items[0].raw.point.name || 'beaten'),
+            label: ({raw: {point}}) => [
+              changed(point.choices) || 'all in float',
+              `${point.ms.toPrecision(3)} ms, ${(point.bytes / 1e6).toPrecision(3)} MB, drop ${point.drop.toFixed(4)}`,
+            ],
+          }),
+        },
+      },
+    };
+  }
+
   function draw() {
     for (const canvas of document.querySelectorAll('canvas[data-chart]')) {
       const name = canvas.dataset.chart, holder = canvas.parentNode;
@@ -108,8 +141,8 @@
       Chart.getChart(canvas)?.destroy();
       holder.hidden = false;
       holder.style.height = bars ? `${bars.bars.length * ROW + AXIS}px` : '320px';
-      if (!bars) holder.style.minWidth = `${Math.min(WIDEST, SITE_WIDTH * data.losses.length)}px`;
-      new Chart(canvas, bars ? barConfig(bars) : lossConfig(data.losses));
+      if (name === 'losses') holder.style.minWidth = `${Math.min(WIDEST, SITE_WIDTH * data.losses.length)}px`;
+      new Chart(canvas, bars ? barConfig(bars) : name === 'losses' ? lossConfig(data.losses) : frontConfig(data.pareto));
     }
   }
 

@@ -180,6 +180,7 @@ def read_report(data: dict[str, Any]) -> CompileReport:
             "fidelity": {"outputs": outputs},
             **{name: tuple(data[name]) for name in ("reverted", "skipped", "backends")},
             "sites": tuple(SiteReport(**site) for site in data["sites"]),
+            "pareto": tuple(data.get("pareto", ())),
         }
     )
 

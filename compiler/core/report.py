@@ -27,7 +27,11 @@ class LatencyPair:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The metric on held-out samples. drop = original - compiled; interval95 is of the drop, paired bootstrap."""
+    """The metric on held-out samples. drop = original - compiled; interval95 is of the drop, paired bootstrap.
+
+    held: the drop is within max_drop;  samples: how many were scored
+    verdict: whether the interval is within the budget (held), beyond it (broken) or straddles it;  note: in words
+    """
 
     metric: str
     original: float
@@ -36,6 +40,9 @@ class Accuracy:
     max_drop: float
     held: bool
     interval95: tuple[float, float]
+    samples: int = 0
+    verdict: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,10 @@ class SiteReport:
 
 @dataclass(frozen=True)
 class CompileReport:
-    """report.json, see CONTRACT. Field names and nesting are the file's."""
+    """report.json, see CONTRACT. Field names and nesting are the file's.
+
+    pareto: points of the front as search.pareto.Front.to_list gives them, when it was asked for
+    """
 
     schema: int
     lwc_version: str
@@ -84,6 +94,7 @@ class CompileReport:
     backends: tuple[dict[str, Any], ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_compile_memory_mb: float = 0.0
+    pareto: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -293,3 +293,45 @@ def test_the_verdict_says_how_the_size_changed(report: CompileReport, ratio: flo
 
 def test_the_same_report_gives_the_same_page(report: CompileReport) -> None:
     assert render_html(report) == render_html(report)
+
+
+@pytest.fixture
+def front(report: CompileReport) -> CompileReport:
+    shared = {"speedup": 2.0, "noise": 1e-4, "artifact": ""}
+    return replace(
+        report,
+        pareto=(
+            {"name": "01", "ms": 5.75, "bytes": 11_300_000, "drop": 0.0022, "choices": {"int8": 3}, "front": True, **shared},
+            {"name": "02", "ms": 9.5, "bytes": 6_100_000, "drop": math.nan, "choices": {}, "front": True, **shared},
+            {"name": "", "ms": 12.0, "bytes": 44_700_000, "drop": 0.5, "choices": {"w4": 9}, "front": False, **shared},
+        ),
+    )  # fmt: skip
+
+
+def test_the_front_is_drawn_and_its_points_are_listed(front: CompileReport) -> None:
+    page = render_html(front)
+    assert 'data-chart="pareto"' in page
+    points = data_of(page)["pareto"]
+    assert [point["name"] for point in points] == ["01", "02", ""]
+    assert points[1]["drop"] is None
+    text = outline(page).text
+    for expected in ("3 int8", "6.1", "9.5", "2.00x"):
+        assert expected in text
+    assert "9 w4" not in text  # beaten points are in the chart alone
+
+
+def test_without_a_front_there_is_no_chart_of_it(report: CompileReport) -> None:
+    assert 'data-chart="pareto"' not in render_html(report)
+
+
+def test_names_of_points_are_no_markup(front: CompileReport) -> None:
+    hostile = replace(front, pareto=({**front.pareto[0], "artifact": HOSTILE, "choices": {HOSTILE: 1}},))
+    page = render_html(hostile)
+    plain = [tag for tag, _ in outline(render_html(replace(front, pareto=front.pareto[:1]))).tags]
+    assert [tag for tag, _ in outline(page).tags] == plain
+    assert data_of(page)["pareto"][0]["artifact"] == HOSTILE
+
+
+def test_what_was_done_about_a_straddling_budget_is_on_the_page(report: CompileReport) -> None:
+    note = "The drop straddles the budget. The plan was kept."
+    assert note in outline(render_html(replace(report, accuracy=replace(report.accuracy, note=note)))).text

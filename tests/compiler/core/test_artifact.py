@@ -221,3 +221,16 @@ def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
         seal(folder, "onnxruntime", TARGET, INPUTS, OUTPUTS)
     with pytest.raises(ChangedArtifact, match="no report"):
         _ = Artifact.open(tmp_path / "model.lwc").report
+
+
+def test_a_front_survives_the_file_and_reports_without_one_are_read() -> None:
+    point = {"name": "01", "ms": 1.0, "bytes": 5, "drop": 0.0, "choices": {"w4": 1}, "front": True}
+    accuracy = Accuracy("top1", 0.9, 0.89, 0.01, 0.01, True, (0.0, 0.02), 64, "straddles", "kept")
+    before = report(pareto=(point,), accuracy=accuracy)
+    data = json.loads(report_json(before))
+    assert read_report(data) == before
+    for name in ("samples", "verdict", "note"):
+        del data["accuracy"][name]
+    del data["pareto"]
+    old = read_report(data)
+    assert (old.pareto, old.accuracy.verdict, old.accuracy.held) == ((), "", True)
