@@ -32,6 +32,7 @@ from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
 from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
 from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
 from lwc.passes.precision.static_int8 import QuantizeStatic
+from lwc.passes.precision.weight_only import QuantizeWeights
 from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
 
 CANONICALIZE: tuple[Pass, ...] = (
@@ -71,6 +72,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     GraphSurgeonPass,
     QuantizeDynamic,
     QuantizeStatic,
+    QuantizeWeights,
 )
 
 ROUNDS = 12

@@ -1,6 +1,6 @@
 """Sites: the nodes of the main graph where a number format can be chosen, and what may be chosen there.
 
-    weight       Conv, Gemm, MatMul, ConvTranspose with a constant weight
+    weight       operators with a constant weight (weights.py): Conv, Gemm, MatMul, LSTM, lookups in a table ...
     activation   operators without weights that have an integer kernel, or move data in integers (Resize)
 
 No sites, because they follow their neighbours: a Relu, Clip or bias behind a site, which its kernel swallows, and
@@ -14,10 +14,12 @@ import math
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit, array_of, is_constant, unit_of
+from lwc.compiler.analysis.weights import weight_views
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Choice, DynamicInt8, Float, Site, StaticInt8
+from lwc.compiler.core.plan import Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8
 from lwc.compiler.core.target import Target
 
+WORTH_STORING = 1024  # values
 SITE_KEY = "lwc.site"  # in the metadata of nodes that a pass adds to a site: their time is the site's
 
 
@@ -32,7 +34,7 @@ def find_sites(model: Model, target: Target) -> tuple[Site, ...]:
         if isinstance(unit, Unit):
             swallowed.update(unit.tail)
             found.append(site_of(node))
-        elif _is_float_layer(node):
+        elif _is_float_layer(node) or _worth_storing(node):
             found.append(site_of(node))
     return tuple(found)
 
@@ -55,23 +57,34 @@ def site_of(node: ir.Node) -> Site:
     weight = node.op_type in ("Conv", "Gemm", "ConvTranspose") or (
         node.op_type == "MatMul" and len(node.inputs) > 1 and is_constant(node.inputs[1])
     )
-    return Site(node.name or "", node.op_type, "weight" if weight else "activation")
+    return Site(node.name or "", node.op_type, "weight" if weight or weight_views(node) else "activation")
 
 
 def choices_at(model: Model, site: Site, target: Target) -> tuple[Choice, ...]:
     """What the target's runtimes can do at a site of `find_sites`; float first."""
+    node = next(node for node in model.graph if node.name == site.name)
     choices: list[Choice] = [Float()]
-    if StaticInt8.name in target.choices and site.op != "ConvTranspose":
+    unit = unit_of(node)
+    if isinstance(unit, Unit):
         choices.append(StaticInt8())
-    # ConvInteger, the dynamic form of Conv, has no fast kernel: 0.12 to 0.37 of float's speed in ONNX Runtime.
-    if DynamicInt8.name in target.choices and site.kind == "weight" and site.op in ("Gemm", "MatMul"):
-        choices.append(DynamicInt8())
-    return tuple(choices)
+        # ConvInteger, the dynamic form of Conv, has no fast kernel: 0.12 to 0.37 of float's speed in ONNX Runtime.
+        if unit.weight is not None and node.op_type in ("Gemm", "MatMul"):
+            choices.append(DynamicInt8())
+    if _worth_storing(node):
+        # MatMulNBits takes blocks; elsewhere a scale per output is enough for 8 bits.
+        choices.append(Weight8(group=128 if node.op_type in ("Gemm", "MatMul") else 0))
+        choices.append(Weight4(group=32))
+    return tuple(choice for choice in choices if isinstance(choice, Float) or choice.name in target.choices)
 
 
 def _is_float_layer(node: ir.Node) -> bool:
     """ConvTranspose has weights worth deciding about, and no integer kernel."""
     return node.op_type == "ConvTranspose" and node.domain == "" and is_constant(node.inputs[1])
+
+
+def _worth_storing(node: ir.Node) -> bool:
+    """Whether integers instead of its float32 constants make the file smaller: nodes and names take some 500 bytes."""
+    return sum(view.rows * view.columns for view in weight_views(node)) >= WORTH_STORING
 
 
 def macs(node: ir.Node) -> int:

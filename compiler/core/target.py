@@ -26,11 +26,13 @@ class Target:
 
     device: 'cpu' or 'cuda';  arch: 'x86-64', 'aarch64', 'sm_90a' ...
     features: instruction sets that decide which formats pay, such as 'avx512_vnni'
-    choices: names of the choices this target's runtimes really execute faster than float
+    choices: names of the choices this target's runtimes really execute: faster than float, or as fast and smaller
     symmetric_activations: int8 activations with zero point 0 where the kernels want them (aarch64, GPU)
     reduce_range: 7-bit weights, because u8 x s8 sums saturate in 16 bits (x86 without VNNI)
     channel_alignment: channel counts that are not multiples of it run slower
     byte_ops: operators without quantized forms that its runtime runs on 8-bit tensors as they are
+    bf16_by_hint: its runtime executes bfloat16 as a property of the whole compiled model, not by types in the graph
+    portable: models for it may use operators of the standard ONNX domain alone
     threads: intra-op threads used for running and measuring
     """
 
@@ -38,11 +40,13 @@ class Target:
     device: str
     arch: str
     features: frozenset[str] = frozenset()
-    choices: tuple[str, ...] = ("float", "int8", "int8-dynamic")
+    choices: tuple[str, ...] = ("float", "int8", "int8-dynamic", "w8", "w4")
     symmetric_activations: bool = False
     reduce_range: bool = False
     channel_alignment: int = 16
     byte_ops: frozenset[str] = BYTE_OPS
+    bf16_by_hint: bool = False
+    portable: bool = False
     threads: int = 1
     memory_bytes: int | None = None
     processor: str = ""

@@ -15,11 +15,12 @@ from lwc.compiler.analysis.sites import swallowed_by
 from lwc.compiler.core.backend import Backend
 from lwc.compiler.core.cache import Cache
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
+from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, WeightOnly
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.space import Crossing
 from lwc.passes.precision.followers import follows
+from lwc.passes.precision.weight_forms import stored_bytes
 
 PROFILED_RUNS = 12
 PROBE_ELEMENTS = 1 << 20
@@ -112,8 +113,14 @@ def _constant(name: str, value: np.generic) -> ir.Value:
     return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(()))
 
 
-def weight_bytes(node: ir.Node, choice: Choice) -> int:
-    """Bytes of the node's constant weights under the choice: float as they are, the weight itself one byte each."""
+def weight_bytes(node: ir.Node, choice: Choice, target: Target | None = None) -> int:
+    """Bytes of the node's constant weights under the choice.
+
+    Weight-only: codes, scales and zero points, exactly (target: whether it must be portable);  int8: the weight
+    itself one byte each
+    """
+    if isinstance(choice, WeightOnly):
+        return stored_bytes(node, choice, portable=target is not None and target.portable)
     tensors = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
     if isinstance(choice, Float) or not tensors:
         return sum(int(tensor.nbytes) for tensor in tensors)

@@ -4,7 +4,8 @@ from lwc.compiler.core.pass_ import Pass
 from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
 from lwc.passes.precision.formats import required_values
 from lwc.passes.precision.static_int8 import QuantizeStatic
+from lwc.passes.precision.weight_only import QuantizeWeights
 
-PRECISION_PASSES: tuple[Pass, ...] = (QuantizeDynamic(), QuantizeStatic())
+PRECISION_PASSES: tuple[Pass, ...] = (QuantizeDynamic(), QuantizeStatic(), QuantizeWeights())
 
-__all__ = ["PRECISION_PASSES", "QuantizeDynamic", "QuantizeStatic", "required_values"]
+__all__ = ["PRECISION_PASSES", "QuantizeDynamic", "QuantizeStatic", "QuantizeWeights", "required_values"]

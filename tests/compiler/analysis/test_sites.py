@@ -114,26 +114,50 @@ def test_body_of_a_subgraph_holds_no_sites() -> None:
     assert names(model) == []
 
 
+LARGE, SMALL = (32, 32), (4, 4)
+
+
 @pytest.mark.parametrize(
-    ("site", "expected"),
+    ("text", "weight", "expected"),
     [
-        (Site("n", "Conv", "weight"), ["float", "int8"]),
-        (Site("n", "ConvTranspose", "weight"), ["float"]),
-        (Site("n", "MatMul", "weight"), ["float", "int8", "int8-dynamic"]),
-        (Site("n", "Gemm", "weight"), ["float", "int8", "int8-dynamic"]),
-        (Site("n", "MatMul", "activation"), ["float", "int8"]),
-        (Site("n", "Add", "activation"), ["float", "int8"]),
+        ("(float[1,32,8,8] x) => (float[N,C,H,W] y) { y = Conv (x, w) }", (32, 32, 1, 1), ["int8", "w8", "w4"]),
+        ("(float[1,4,8,8] x) => (float[N,C,H,W] y) { y = Conv (x, w) }", (4, 4, 1, 1), ["int8"]),
+        ("(float[1,32,8,8] x) => (float[N,C,H,W] y) { y = ConvTranspose (x, w) }", (32, 32, 1, 1), ["w8", "w4"]),
+        ("(float[1,4,8,8] x) => (float[N,C,H,W] y) { y = ConvTranspose (x, w) }", (4, 4, 1, 1), []),
+        ("(float[4,32] x) => (float[4,32] y) { y = MatMul (x, w) }", LARGE, ["int8", "int8-dynamic", "w8", "w4"]),
+        ("(float[4,32] x) => (float[4,32] y) { y = Gemm (x, w) }", LARGE, ["int8", "int8-dynamic", "w8", "w4"]),
+        ("(float[4,4] x) => (float[4,4] y) { y = Gemm (x, w) }", SMALL, ["int8", "int8-dynamic"]),
+        ("(float[32,4] x) => (float[32,4] y) { y = MatMul (w, x) }", LARGE, ["int8", "w8", "w4"]),
+        ("(float[4,4] x) => (float[4,4] y) { y = MatMul (x, x) }", SMALL, ["int8"]),
+        ("(float[4,4] x) => (float[4,4] y) { y = Add (x, x) }", SMALL, ["int8"]),
+        ("(float[1,64] x) => (float[80,64] y) { y = Add (x, w) }", (80, 64), ["int8", "w8", "w4"]),
+        ("(int64[4] x) => (float[4,32] y) { y = Gather (w, x) }", LARGE, ["w8", "w4"]),
+        ("(float[5,2,16] x) => (float[5,1,2,16] y) { y = RNN (x, w, w) }", (1, 64, 16), ["w8", "w4"]),
     ],
 )
-def test_choices_are_what_has_kernels(site: Site, expected: list[str]) -> None:
-    model = read("(float[4] x) => (float[4] y) { y = Sigmoid (x) }")
-    assert [choice.name for choice in choices_at(model, site, TARGET)] == expected
+def test_choices_are_what_has_kernels_or_saves_bytes(text: str, weight: tuple[int, ...], expected: list[str]) -> None:
+    model = read(text, w=weight)
+    sites = find_sites(model, TARGET)
+    found = [choice.name for site in sites for choice in choices_at(model, site, TARGET)]
+    assert found == (["float", *expected] if sites else [])
 
 
 def test_target_without_integers_offers_float_alone() -> None:
-    model = read("(float[4] x) => (float[4] y) { y = Sigmoid (x) }")
+    model = read("(float[4,32] x) => (float[4,32] y) { y = MatMul (x, w) }", w=LARGE)
     target = Target("t", "cuda", "sm_80", choices=("float",))
-    assert [c.name for c in choices_at(model, Site("n", "Conv", "weight"), target)] == ["float"]
+    assert [c.name for c in choices_at(model, find_sites(model, target)[0], target)] == ["float"]
+
+
+def test_lookups_and_recurrent_layers_are_weight_sites() -> None:
+    model = read(
+        """(int64[6,2] i) => (float[6,1,2,16] y) {
+            x = Gather (table, i)
+            y = RNN <hidden_size = 16> (x, w, w)
+        }""",
+        table=(64, 16),
+        w=(1, 64, 16),
+    )
+    assert find_sites(model, TARGET) == (Site("nx", "Gather", "weight"), Site("ny", "RNN", "weight"))
 
 
 @pytest.mark.parametrize(

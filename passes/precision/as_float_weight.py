@@ -1,0 +1,64 @@
+"""An integer weight in float32 by operators that are folded when the model is loaded.
+
+    Mul(Sub(Cast(codes), Cast(zeros)), Cast(scales))        codes [.., groups, group, ..], scales [.., groups, 1, ..]
+
+Run time and memory are float's; the file is small. Where the last group is narrower, the codes keep their shape and
+scales are spread over the columns: Slice(Reshape(Expand(scales))).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
+
+
+def float_weight(emitter: Emitter, weight: IntegerWeight) -> ir.Value:
+    """The weight's numbers in the shape of the constant."""
+    stored, name = weight.stored, weight.name
+    blocks = _blocks(weight, stored.group) if _is_even(weight) else stored.view.shape
+    codes = stored.view.back(weight.codes).reshape(blocks)
+    result = emitter.as_float(emitter.integers(f"{name}.q", codes, stored.bits))
+    if not stored.symmetric:
+        zero = emitter.as_float(emitter.integers(f"{name}.q_zero", _per_group(weight, weight.zeros()), stored.bits))
+        zero = _over_columns(emitter, weight, zero, f"{name}.zeros")
+        result = emitter.computed("Sub", [result, zero], f"{name}.centered", blocks)
+    scale = emitter.as_float(emitter.constant(f"{name}.q_scale", _per_group(weight, weight.scales())))
+    scale = _over_columns(emitter, weight, scale, f"{name}.scales")
+    result = emitter.computed("Mul", [result, scale], f"{name}.scaled", blocks)
+    return result if blocks == weight.shape else emitter.reshaped(result, f"{name}.float", weight.shape)
+
+
+def _is_even(weight: IntegerWeight) -> bool:
+    return weight.stored.view.columns % weight.stored.group == 0
+
+
+def _blocks(weight: IntegerWeight, size: int) -> tuple[int, ...]:
+    """The view's shape with its columns as [groups, size], or as [size] when there is one group."""
+    view, groups = weight.stored.view, weight.stored.groups
+    columns = (size,) if groups == 1 else (groups, size)
+    return (*view.shape[: view.axis], *columns, *view.shape[view.axis + 1 :])
+
+
+def _per_group(weight: IntegerWeight, matrix: NDArray[Any]) -> NDArray[Any]:
+    """[out, groups] laid out as the constant, to meet its blocks."""
+    return weight.stored.view.back(matrix).reshape(_blocks(weight, 1))
+
+
+def _over_columns(emitter: Emitter, weight: IntegerWeight, value: ir.Value, name: str) -> ir.Value:
+    """What is per group, spread over columns when blocks do not meet them."""
+    if _is_even(weight):
+        return value
+    stored, view = weight.stored, weight.stored.view
+    wide = _blocks(weight, stored.group)
+    joined = (*view.shape[: view.axis], stored.groups * stored.group, *view.shape[view.axis + 1 :])
+    spread = emitter.constant(f"{name}.wide", np.array(wide, np.int64))
+    value = emitter.computed("Expand", [value, spread], f"{name}.expanded", wide)
+    value = emitter.reshaped(value, f"{name}.joined", joined)
+    cut = (("start", 0), ("end", view.columns), ("axis", view.axis))
+    limits = [emitter.constant(f"{name}.{part}", np.array([at], np.int64)) for part, at in cut]
+    return emitter.computed("Slice", [value, *limits], name, view.shape)

@@ -1,0 +1,134 @@
+"""The integer codes of a weight under a choice: solved once, however many forks of a model ask.
+
+    w ~ scale * (code - zero)
+
+Weight-only scales are kept in half precision, and codes are rounded for the scales as kept. Rounding to the nearest
+needs the weight alone; every other rounding, and the ranges that weigh errors, take the Gram matrix of the layer's
+input, one matrix per group of a grouped convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lwc.compiler.analysis.weights import WeightView
+from lwc.compiler.core.errors import BadPlan
+from lwc.compiler.core.plan import DynamicInt8, Site, StaticInt8, WeightOnly
+from lwc.compiler.core.stats import LayerStats
+from lwc.passes.solvers.grid import Floats, Grid, Weights, stacked
+from lwc.passes.solvers.roundings import solve, solve_grid
+
+NEAREST = "nearest"
+_BLOCK = 1 << 22  # weights rounded together, so that temporaries stay small beside a large table
+
+SmallCodes = NDArray[np.integer[Any]]  # int8 or uint8
+IntegerChoice = WeightOnly | StaticInt8 | DynamicInt8
+
+
+@dataclass(frozen=True, eq=False)
+class WeightMatrix:
+    """A constant of a site as a matrix.
+
+    factor: what it is multiplied by before it is rounded (Gemm's alpha)
+    """
+
+    site: Site
+    tensor: ir.TensorProtocol
+    view: WeightView
+    factor: float = 1.0
+
+    def numbers(self) -> Weights:
+        """[out, in] float32."""
+        matrix: Weights = np.ascontiguousarray(self.view.matrix(self.tensor.numpy()), np.float32)
+        return matrix if self.factor == 1.0 else matrix * np.float32(self.factor)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What codes are solved for. half: scales are kept in float16;  the rest as in the plan's choices and make_grid."""
+
+    bits: int
+    symmetric: bool
+    group: int
+    weight_range: str
+    rounding: str
+    half: bool
+    reduce_range: bool
+
+    @staticmethod
+    def of(choice: IntegerChoice, reduce_range: bool) -> Terms:
+        if isinstance(choice, WeightOnly):
+            bits, symmetric, group, half = choice.bits, choice.symmetric, choice.group, True
+        else:
+            bits, symmetric, group, half = 8, True, 0, False
+        return Terms(bits, symmetric, group, choice.weight_range, choice.rounding, half, reduce_range)
+
+
+def solved_weight(
+    weight: WeightMatrix,
+    choice: IntegerChoice,
+    stats: LayerStats | None,
+    memo: MutableMapping[Any, Any],
+    *,
+    reduce_range: bool = False,
+) -> tuple[SmallCodes, Grid]:
+    """Codes [out, in], int8 when symmetric and uint8 when not, and their grid.
+
+    stats: of the weight's site;  memo: PassContext.solved;  reduce_range: see Target
+    Matrices that do not see the layer's input (tables, recurrent weights) are rounded to the nearest.
+    Raises BadPlan when the choice's rounding needs a Gram matrix that the statistics do not have.
+    """
+    terms = Terms.of(choice, reduce_range)
+    gram = stats.gram if stats is not None and weight.view.sees_activation else None
+    if not weight.view.sees_activation:
+        terms = replace(terms, rounding=NEAREST)
+    if terms.rounding != NEAREST and gram is None:
+        raise BadPlan(
+            f"The plan rounds '{weight.site.name}' by '{terms.rounding}', and there is no Gram matrix of its input.",
+            "Give the statistics of this site, or choose the rounding 'nearest'.",
+        )
+    key = (id(weight.tensor), weight.view, weight.factor, terms, id(gram))
+    if key not in memo:
+        codes, grid = _solved(weight.numbers(), terms, gram)
+        memo[key] = ((weight.tensor, gram), codes, grid)
+    _, codes, grid = memo[key]
+    return codes, grid
+
+
+def _solved(weight: Weights, terms: Terms, gram: Floats | None) -> tuple[SmallCodes, Grid]:
+    if gram is not None:
+        return _round(weight, terms, gram)
+    step = max(1, _BLOCK // max(1, weight.shape[1]))
+    parts = [_round(weight[at : at + step], terms, None) for at in range(0, max(1, len(weight)), step)]
+    return np.concatenate([codes for codes, _ in parts]), stacked([grid for _, grid in parts])
+
+
+def _round(weight: Weights, terms: Terms, gram: Floats | None) -> tuple[SmallCodes, Grid]:
+    grid = solve_grid(
+        weight,
+        gram,
+        bits=terms.bits,
+        symmetric=terms.symmetric,
+        group=terms.group,
+        method=terms.weight_range,
+        reduce_range=terms.reduce_range,
+    )
+    if terms.half:
+        grid = replace(grid, scale=halved(grid.scale))
+    codes = grid.quantize(weight) if gram is None else solve(terms.rounding, weight, gram, grid)
+    return codes.astype(np.int8 if grid.floor < 0 else np.uint8), grid
+
+
+def halved(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scales as float16 keeps them: to the nearest, but up where float16 is coarse, lest weights be clipped."""
+    limits = np.finfo(np.float16)
+    nearest = np.clip(scale, limits.smallest_subnormal, limits.max).astype(np.float16)
+    up = np.where(nearest.astype(np.float32) < scale, np.nextafter(nearest, limits.max), nearest)
+    kept: NDArray[np.float32] = np.where(scale < limits.tiny, up, nearest).astype(np.float32)
+    return kept

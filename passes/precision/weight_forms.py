@@ -1,0 +1,136 @@
+"""How integer weights are written so that ONNX Runtime runs them well, and what they then weigh.
+
+What ONNX Runtime 1.31 does on CPUs (found by saving its optimized graphs; loading folds constants once):
+
+    Cast, Sub, Mul, Reshape, Expand, Slice of constants      folded, from int8, uint8, int4, uint4 and float16 alike:
+                                                             afterwards the model runs as in float
+    DequantizeLinear of constants                            not folded: computed anew at every run, unless the
+                                                             session sets session.disable_quant_qdq
+    MatMul by a blocked DequantizeLinear [in, out], axis 0   becomes MatMulNBits, 8 bits as well as 4, with or without
+                                                             zero points, whatever the width of the last block; an
+                                                             Add behind it becomes its bias
+    MatMulNBits                                              4 and 8 bits, blocks of 16 to 256
+
+    operator            form          portable form      why
+    MatMul, Gemm        NBITS         BLOCKED            one kernel on codes; it takes blocks of BLOCKS columns
+    Gather of rows      LOOKED_UP     LOOKED_UP          a folded table would take float's memory
+    all others          FOLDED        FOLDED             no kernel on codes: float's speed, an eighth of its bytes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.units import Unit, unit_of
+from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.core.plan import Choice, WeightOnly
+from lwc.passes.edit import rank
+
+SCALE_BYTES = 2  # float16
+BLOCKS = (16, 32, 64, 128, 256)  # what MatMulNBits takes
+
+
+class Form(Enum):
+    """NBITS: com.microsoft::MatMulNBits;  BLOCKED: MatMul behind a blocked DequantizeLinear, which becomes the former
+
+    FOLDED: Cast and Mul that are constants once loaded;  LOOKED_UP: rows of codes are gathered, then multiplied out
+    """
+
+    NBITS = "nbits"
+    BLOCKED = "blocked"
+    FOLDED = "folded"
+    LOOKED_UP = "looked up"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One matrix as it is stored. group: columns that share a scale."""
+
+    form: Form
+    view: WeightView
+    bits: int
+    symmetric: bool
+    group: int
+
+    @property
+    def groups(self) -> int:
+        return -(-self.view.columns // self.group)
+
+    @property
+    def bytes(self) -> int:
+        """Codes, scales and zero points."""
+        scales = self.view.rows * self.groups
+        zeros = 0 if self.symmetric else self._zero_bytes(scales)
+        return self._code_bytes() + SCALE_BYTES * scales + zeros
+
+    def _code_bytes(self) -> int:
+        columns = self.groups * self.group if self.form is Form.NBITS else self.view.columns
+        return -(-self.view.rows * columns * self.bits // 8)
+
+    def _zero_bytes(self, scales: int) -> int:
+        if self.form is Form.NBITS:
+            return self.view.rows * -(-self.groups * self.bits // 8)
+        return scales if self.form is Form.LOOKED_UP else -(-scales * self.bits // 8)
+
+
+def stored(node: ir.Node, view: WeightView, choice: WeightOnly, *, portable: bool) -> Stored:
+    """How a constant input of the node is stored under the choice.
+
+    portable: with operators of the standard domain alone
+    """
+    group = min(choice.group, view.columns) or view.columns
+    if _is_table(node, view):
+        group = group if view.columns % group == 0 else view.columns
+        form = Form.LOOKED_UP if choice.bits == 8 or group % 2 == 0 else Form.FOLDED
+        return Stored(form, view, choice.bits, choice.symmetric, group)
+    if choice.group in BLOCKS and _multiplies(node, view):
+        if not portable:
+            return Stored(Form.NBITS, view, choice.bits, choice.symmetric, _least_block(choice.group, view.columns))
+        if group in BLOCKS:
+            return Stored(Form.BLOCKED, view, choice.bits, choice.symmetric, group)
+    return Stored(Form.FOLDED, view, choice.bits, choice.symmetric, group)
+
+
+def stored_bytes(node: ir.Node, choice: Choice, *, portable: bool) -> int:
+    """Bytes of all constants that the node reads, under the choice."""
+    views = {view.index: view for view in weight_views(node)} if isinstance(choice, WeightOnly) else {}
+    total = 0
+    for index, value in enumerate(node.inputs):
+        if value is None or value.const_value is None:
+            continue
+        if index in views and isinstance(choice, WeightOnly):
+            total += stored(node, views[index], choice, portable=portable).bytes
+        else:
+            total += int(value.const_value.nbytes)
+    return total
+
+
+def product(node: ir.Node) -> Unit | None:
+    """The unit x W + b of a MatMul or Gemm with a constant matrix W, without the activation behind it."""
+    if node.op_type not in ("MatMul", "Gemm") or node.attributes.get_int("transA", 0) == 1:
+        return None
+    unit = unit_of(node)
+    return unit.without_activation() if isinstance(unit, Unit) and unit.weight == 1 and unit.axis is not None else None
+
+
+def _multiplies(node: ir.Node, view: WeightView) -> bool:
+    return view.index == 1 and (rank(node.inputs[0]) or 0) >= 2 and product(node) is not None
+
+
+def _is_table(node: ir.Node, view: WeightView) -> bool:
+    return (
+        node.op_type == "Gather"
+        and view.index == 0
+        and node.attributes.get_int("axis", 0) == 0
+        and rank(node.inputs[1]) is not None
+    )
+
+
+def _least_block(block: int, columns: int) -> int:
+    """The block, or the smallest that holds all columns when it would be filled up by more than half."""
+    while block > BLOCKS[0] and block // 2 >= columns:
+        block //= 2
+    return block

@@ -1,0 +1,134 @@
+"""Weight-only integers: weights in 8 or 4 bits, arithmetic in float.
+
+    w ~ scale * (code - zero)      one scale per output and group of inputs
+
+How each operator's weight is written, and why, stands in weight_forms. Activations stay float, so this needs no
+ranges; rounding other than to the nearest needs the statistics of its site. Needs opset 21 (4-bit types, blocks).
+
+Scope: sites of the main graph; a constant that others read too stays for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.core.errors import UnsupportedOpset
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.plan import Site, WeightOnly
+from lwc.passes.edit import opset
+from lwc.passes.precision.as_block_product import FOREIGN, write_bits_product, write_blocked_product
+from lwc.passes.precision.as_float_weight import float_weight
+from lwc.passes.precision.as_lookup import write_lookup
+from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
+from lwc.passes.precision.solved import WeightMatrix, solved_weight
+from lwc.passes.precision.weight_forms import Form, Stored, product, stored
+
+WEIGHT_ONLY_OPSET = 21
+_GREATEST_SCALE = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(Pass):
+    """Applies Weight8 and Weight4 at the plan's sites.
+
+    accuracy_level: of MatMulNBits, 1: float32 arithmetic, 4: activations in int8 with a scale per block, faster
+    """
+
+    name: ClassVar[str] = "quantize_weights"
+    accuracy_level: int = 4
+
+    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
+        chosen = dict(ctx.plan.sites(WeightOnly))
+        if not chosen:
+            return Outcome()
+        if opset(model) < WEIGHT_ONLY_OPSET:
+            raise UnsupportedOpset(
+                f"The model has opset {opset(model)}; integer weights need {WEIGHT_ONLY_OPSET}.", "Raise it first."
+            )
+        nodes = {node.name: node for node in model.graph}
+        rewriter = _Rewriter(model, ctx, self.accuracy_level)
+        changed: list[Site] = []
+        skipped: list[Skip] = []
+        for site, choice in chosen.items():
+            node = nodes.get(site.name)
+            reason = "the main graph has no node of this name" if node is None else rewriter.rewrite(node, site, choice)
+            if reason:
+                skipped.append(Skip(site, reason))
+            else:
+                changed.append(site)
+        rewriter.finish()
+        return Outcome(tuple(changed), tuple(skipped))
+
+
+class _Rewriter:
+    def __init__(self, model: ir.Model, ctx: PassContext, accuracy_level: int) -> None:
+        self._model = model
+        self._ctx = ctx
+        self._accuracy_level = accuracy_level
+        self._emitter = Emitter(model)
+        self._floats: dict[tuple[ir.Value, Stored, int], tuple[IntegerWeight, ir.Value]] = {}
+
+    def rewrite(self, node: ir.Node, site: Site, choice: WeightOnly) -> str:
+        """Replace the node's constants; a reason when they stay as they are."""
+        views = weight_views(node)
+        if not views:
+            return "it reads no float32 constant that is worth it"
+        weights = [self._solve(node, view, site, choice) for view in views]
+        if any(float(weight.grid.scale.max(initial=0.0)) >= _GREATEST_SCALE for weight in weights):
+            return "its weights are too large for scales in half precision"
+        unit = product(node)
+        orphans = [value for value in (*node.inputs, None if unit is None else unit.bias) if value is not None]
+        for view, weight in zip(views, weights, strict=True):
+            self._write(node, view, weight)
+        self._drop(orphans)
+        return ""
+
+    def finish(self) -> None:
+        self._emitter.finish()
+
+    def _solve(self, node: ir.Node, view: WeightView, site: Site, choice: WeightOnly) -> IntegerWeight:
+        value = node.inputs[view.index]
+        assert value is not None
+        assert value.const_value is not None
+        kept = stored(node, view, choice, portable=self._ctx.target.portable)
+        unit = product(node) if kept.form in (Form.NBITS, Form.BLOCKED) else None
+        matrix = WeightMatrix(site, value.const_value, view, 1.0 if unit is None else unit.factors[0])
+        codes, grid = solved_weight(
+            matrix, replace(choice, group=kept.group), self._ctx.stats.get(site), self._ctx.solved
+        )
+        shape = tuple(int(size) for size in value.const_value.shape.numpy())
+        return IntegerWeight(kept, value.name or "weight", shape, codes, grid)
+
+    def _write(self, node: ir.Node, view: WeightView, weight: IntegerWeight) -> None:
+        form = weight.stored.form
+        if form is Form.LOOKED_UP:
+            write_lookup(self._emitter, node, weight)
+        elif form is Form.FOLDED:
+            node.replace_input_with(view.index, self._float(node, view, weight))
+        else:
+            unit = product(node)
+            assert unit is not None
+            if form is Form.NBITS:
+                write_bits_product(self._emitter, unit, weight, self._accuracy_level)
+                self._model.opset_imports.setdefault(FOREIGN, 1)
+            else:
+                write_blocked_product(self._emitter, unit, weight)
+
+    def _float(self, node: ir.Node, view: WeightView, weight: IntegerWeight) -> ir.Value:
+        """Written once for all readers that take the same codes."""
+        value = node.inputs[view.index]
+        assert value is not None
+        key = (value, weight.stored, id(weight.codes))
+        if key not in self._floats:
+            self._floats[key] = (weight, float_weight(self._emitter, weight))
+        return self._floats[key][1]
+
+    def _drop(self, values: list[ir.Value]) -> None:
+        for value in dict.fromkeys(values):
+            if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+                self._model.graph.initializers.pop(value.name or "", None)
