@@ -6,16 +6,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
+from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.evolve import Effort, Goal, refine
+from lwc.compiler.search.greedy import boldest, path
+from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.solve import Objective, solve
-from lwc.compiler.search.space import Space
+from lwc.compiler.search.space import Space, plan_of
 
 log = logging.getLogger(__name__)
 
 FRONTIER_STEPS = 12  # loss budgets tried, each half the one before
 BISECTIONS = 3
 MOST_NOISE = 0.05  # relative squared error of the outputs, 13 dB
+RUINED = 2.0  # summed loss beyond which outputs are noise: the frontier starts below
 NO_DOUBT = 0.5  # profiles are trusted without the clock where one format takes less than this share of the other
 CLEARLY_FASTER = 0.985  # a flip must win by more than the noise of the clock
 
@@ -43,6 +47,7 @@ class Finder:
 
     max_drop: the metric may fall by so much below the float model's
     classes: sites grouped by what they are (depthwise Conv, MatMul, ...), flipped together on the clock
+    limits: hard budgets of the sites together;  effort: of evolution, where losses do not add up; None: none
     """
 
     space: Space
@@ -52,11 +57,13 @@ class Finder:
     classes: Mapping[str, Sequence[Site]]
     objective: Objective = "latency"
     each: Callable[[], None] = lambda: None
+    limits: Limits = field(default_factory=Limits)
+    effort: Effort | None = None
     reverted: list[Revert] = field(default_factory=list)
 
     def find(self) -> Found:
         """The best plan; all in float when nothing else pays."""
-        plan = self._fastest_within_budget()
+        plan = self._evolved(self._extended(self._fastest_within_budget()))
         if self.objective != "size":
             plan = self._flip_classes(plan)
             plan = self._try_uniform(plan)
@@ -78,19 +85,18 @@ class Finder:
         return Plan({}, {})
 
     def _plan(self, loss_budget: float) -> Plan:
-        choices = solve(self.space, loss_budget, self.objective)
-        return self._tidy({site: choice for site, choice in choices.items() if not isinstance(choice, Float)})
+        return self._tidy(solve(self.space, loss_budget, self.objective, self.limits))
 
     def _tidy(self, choices: Mapping[Site, Choice]) -> Plan:
-        return Plan(dict(sorted(choices.items())), self.ranges if choices else {})
+        return plan_of(choices, self.ranges)
 
     def _fastest_within_budget(self) -> Plan:
         """Loosest loss budget whose plan holds end to end: halve until it does, then bisect back."""
         plan = self._plan(float("inf"))
         if not plan.choices or self.holds(plan):
             return plan
-        failing = self.space.predicted_loss(self._full(plan))
-        budget = failing
+        failing = self.space.predicted_loss(self.space.complete(plan.choices))
+        budget = min(failing, RUINED)
         for _ in range(FRONTIER_STEPS):
             budget /= 2
             plan = self._plan(budget)
@@ -110,8 +116,17 @@ class Finder:
                 failing = middle
         return plan
 
-    def _full(self, plan: Plan) -> dict[Site, Choice]:
-        return {site: plan.choices.get(site, options[0].choice) for site, options in self.space.options.items()}
+    def _extended(self, plan: Plan) -> Plan:
+        """Greedy moves beyond the program's plan, as many as hold: plans lie between the budgets it was tried with."""
+        plans = path(self.space, plan.choices, self.objective, self.limits)
+        return self._tidy(boldest(plans, lambda choices: self.holds(self._tidy(choices)))) if len(plans) > 1 else plan
+
+    def _evolved(self, plan: Plan) -> Plan:
+        """A cheaper plan of the same measured noise, where the sum of losses predicts that badly."""
+        if self.effort is None:
+            return plan
+        better = refine(self.bench, self.space, plan, Goal(self.objective, limits=self.limits), self.effort, self.each)
+        return better if better is plan or self.holds(better) else plan
 
     def _flip_classes(self, plan: Plan) -> Plan:
         """Take a class of sites out of the plan, or in, where the clock says it is faster and the budget holds."""
@@ -134,10 +149,13 @@ class Finder:
         if chosen and not self._clearly_pays(plan, chosen):
             rest = {site: choice for site, choice in plan.choices.items() if site not in chosen}
             flips.append((self._tidy(rest), "without"))
-        absent = {site: self.space.options[site][1].choice for site in sites if site not in plan.choices}
+        absent = {site: self._fastest_format(site) for site in sites if site not in plan.choices}
         if absent and not self._clearly_costs(absent):
             flips.append((self._tidy({**plan.choices, **absent}), "with"))
         return flips
+
+    def _fastest_format(self, site: Site) -> Choice:
+        return min(self.space.options[site][1:], key=lambda option: option.ms).choice
 
     def _clearly_pays(self, plan: Plan, sites: Sequence[Site]) -> bool:
         """Whether the profile leaves no doubt about the chosen format of these sites: half of float's time or less."""

@@ -55,11 +55,16 @@ def uniform_plans(space: Space) -> list[dict[Site, Choice]]:
     return plans
 
 
-def path(space: Space, objective: Objective = "latency", limits: Limits | None = None) -> list[dict[Site, Choice]]:
-    """Every plan on the greedy way from float to the cheapest, each one move bolder than the one before."""
+def path(
+    space: Space,
+    start: Mapping[Site, Choice],
+    objective: Objective = "latency",
+    limits: Limits | None = None,
+) -> list[dict[Site, Choice]]:
+    """Every plan on the greedy way from the start to the cheapest, each one move bolder than the one before."""
     if not space.options:
         return [{}]
-    climb = Climb(Ledger(space, {}), objective, limits or Limits())
+    climb = Climb(Ledger(space, start), objective, limits or Limits())
     plans = [climb.ledger.choices]
     plans.extend(climb.ledger.choices for _ in climb.steps(inf))
     return plans

@@ -16,6 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from lwc.compiler.core.plan import Choice, Site
+from lwc.compiler.search.greedy import greedy
 from lwc.compiler.search.ledger import MOST_LOSS, Ledger, Limits, Objective, Totals
 from lwc.compiler.search.silence import silent_stdout
 from lwc.compiler.search.space import FLOAT32, Option, Space
@@ -50,7 +51,9 @@ def solve(
     x = program.minimise(weights, allowed)
     if x is None and allowed != Limits():
         x = program.come_close(weights, allowed)
-    return space.complete({}) if x is None else _without_ties(program, x, objective, allowed)
+    if x is None:  # no time left, or not even float is within the budget
+        return greedy(space, loss_budget, objective, allowed)
+    return _without_ties(program, x, objective, allowed)
 
 
 @dataclass(frozen=True)

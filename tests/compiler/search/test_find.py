@@ -1,7 +1,10 @@
+import itertools
 from collections.abc import Callable
 
 from lwc.compiler.core.plan import Float, Plan, Range, Site, StaticInt8
+from lwc.compiler.search.evolve import Effort
 from lwc.compiler.search.find import Finder, revert_until
+from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.space import Option, Space
 
 SITES = tuple(Site(f"n{i}", "Conv") for i in range(6))
@@ -96,3 +99,48 @@ def test_reverting_ends_at_the_float_model() -> None:
     kept, reverted = revert_until(plan, SPACE, lambda p: not p.choices, "too lossy")
     assert kept == Plan()
     assert len(reverted) == len(SITES)
+
+
+def test_greedy_moves_fill_what_the_steps_of_the_budget_leave() -> None:
+    sites = tuple(Site(f"m{i}", "MatMul") for i in range(40))
+    space = Space({s: (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 0.5, 1, 0.001)) for s in sites})
+
+    class Even(ToyBench):
+        def value(self, plan: Plan) -> float:
+            return 1.0 - 0.001 * len(plan.choices)
+
+    for allowed in range(4, 40, 3):
+        search = Finder(space, RANGES, Even(lambda integer: 40 - 0.5 * len(integer)), 0.001 * allowed + 1e-9, {})  # type: ignore[arg-type]
+        assert len(search.find().plan.choices) == allowed
+
+
+def test_hard_limits_reach_the_programs() -> None:
+    slow = Space({s: (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 1.5, 1, 0.001)) for s in SITES})
+    found = [
+        Finder(slow, RANGES, ToyBench(half_each), 2.0, {}, "size", limits=limits).find()  # type: ignore[arg-type]
+        for limits in (Limits(), Limits(ms=7.6))
+    ]
+    assert [len(each.plan.choices) for each in found] == [6, 3]
+
+
+def test_evolution_finds_what_sums_of_losses_hide() -> None:
+    """Any two neighbours together ruin the outputs; alone, each loses next to nothing."""
+    space = Space(
+        {s: (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 0.5 + 0.01 * i, 1, 1e-4)) for i, s in enumerate(SITES)}
+    )
+
+    class Touchy(ToyBench):
+        def noise(self, plan: Plan, count: int) -> float:
+            chosen = [site in plan.choices for site in SITES]
+            return 1e-4 * sum(chosen) + 0.02 * sum(a and b for a, b in itertools.pairwise(chosen))
+
+        def value(self, plan: Plan) -> float:
+            return 1.0 - self.noise(plan, 1000)
+
+    def plan(effort: Effort | None) -> Plan:
+        clock = Touchy(lambda integer: 6.0 - 0.5 * len(integer))
+        return Finder(space, RANGES, clock, 0.025, {}, effort=effort).find().plan  # type: ignore[arg-type]
+
+    without, evolved = plan(None), plan(Effort(generations=30, patience=10))
+    assert Touchy(half_each).value(evolved) >= 0.975
+    assert len(evolved.choices) > len(without.choices)

@@ -62,7 +62,7 @@ def test_holds_limits_where_it_can() -> None:
 
 def test_an_empty_space_has_an_empty_answer() -> None:
     assert greedy(Space({}), 1.0) == {}
-    assert path(Space({})) == [{}]
+    assert path(Space({}), {}) == [{}]
 
 
 def test_uniform_plans_leave_sites_in_float_that_lack_the_choice() -> None:
@@ -78,10 +78,10 @@ def test_uniform_plans_leave_sites_in_float_that_lack_the_choice() -> None:
     ]  # fmt: skip
 
 
-def test_the_path_starts_in_float_and_each_plan_costs_less() -> None:
+def test_the_path_from_float_starts_there_and_each_plan_costs_less() -> None:
     options = {s: (Option(Float(), 1.0, 4, 0.0), Option(Weight8(), 0.9 - 0.1 * k, 1, 0.1)) for k, s in enumerate(SITES)}
     space = Space(options)
-    plans = path(space)
+    plans = path(space, {})
     times = [space.predicted_ms(plan) for plan in plans]
     assert plans[0] == space.complete({})
     assert len(plans) == 6
@@ -99,3 +99,12 @@ def test_bisection_finds_the_boldest_plan_that_holds_in_few_questions(holding: i
 
     assert boldest(plans, holds) is plans[holding - 1]
     assert len(asked) <= 5
+
+
+def test_the_path_goes_on_from_where_it_starts() -> None:
+    options = {s: (Option(Float(), 1.0, 4, 0.0), Option(Weight8(), 0.9 - 0.1 * k, 1, 0.1)) for k, s in enumerate(SITES)}
+    start: dict[Site, Choice] = {SITES[0]: Weight8()}
+    plans = path(Space(options), start)
+    assert plans[0] == Space(options).complete(start)
+    assert all(plan[SITES[0]] == Weight8() for plan in plans)
+    assert len(plans) == 5

@@ -199,3 +199,12 @@ def test_five_hundred_sites_are_solved_within_the_budget_and_better_than_greedil
     assert exact.totals.loss <= budget * (1 + 1e-6)
     assert steps.totals.loss <= budget
     assert exact.totals.cost(objective) <= steps.totals.cost(objective) * (1 + 1e-4)
+
+
+def test_greedy_steps_stand_in_where_the_program_runs_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = large_space(60)
+    budget = 0.1 * sum(options[1].loss for options in space.options.values())
+    monkeypatch.setattr("lwc.compiler.search.solve.SECONDS", 0.0)
+    choices = solve(space, budget)
+    assert space.predicted_loss(choices) <= budget
+    assert space.predicted_ms(choices) < 0.95 * space.predicted_ms(space.complete({}))
