@@ -78,7 +78,7 @@ def code_limits(bits: int, symmetric: bool, reduce_range: bool = False) -> tuple
     8 bits symmetric: +-127, which kernels multiply fastest (ONNX Runtime's u8s8), +-64 with reduce_range. Fewer
     bits: -2^(bits-1) .. 2^(bits-1) - 1. Of 4 bits, -8 .. 7 against -7 .. 7 is one more code, which the row or group
     whose largest weight is negative spends on an eighth less step: squared error of nearest rounding in groups of
-    32 normal weights -6 % by minmax, -4 % by mse. Asymmetric: from 0. reduce_range matters to 8 bits alone, as
+    32 normal weights -10 %, by minmax as by mse. Asymmetric: from 0. reduce_range matters to 8 bits alone, as
     smaller products fit their sums anyway.
     """
     reduced = reduce_range and bits == 8

@@ -32,7 +32,7 @@ class Problem:
             return None
         scaled = gram / top
         _, exponent = np.frexp(grid.scale.max(axis=1, keepdims=True))
-        unit = np.ldexp(np.float32(1.0), exponent - 1)
+        unit = np.ldexp(np.ones_like(grid.scale[:, :1]), exponent - 1)
         return Problem(
             weight / unit, (scaled + scaled.T) / 2.0, replace(grid, scale=grid.scale / unit), unit
         )  # fmt: skip

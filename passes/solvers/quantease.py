@@ -16,8 +16,8 @@ from lwc.passes.solvers.grid import Codes, Floats, Grid, Weights, layer_loss
 from lwc.passes.solvers.guard import Problem, never_worse_than_nearest
 
 # Turns of codes and floats, and steps on the floats in each.
-_ROUNDS = 5
-_DESCENTS = 20
+_ROUNDS = 3
+_DESCENTS = 10
 
 
 @never_worse_than_nearest
@@ -71,17 +71,20 @@ def quantease_outliers(weight: Weights, gram: Floats, grid: Grid, share: float =
 
 def largest_costs(errors: NDArray[np.floating], curvature: Floats, count: int) -> NDArray[np.bool_]:
     """Which `count` of the errors [out, in] cost most, by e^2 H_jj (or any [in] weights); the first of equal ones."""
-    costs = (np.square(errors) * curvature).reshape(-1)
-    chosen = np.zeros(costs.shape, np.bool_)
-    chosen[np.argsort(-costs, kind="stable")[:count]] = True
-    return chosen.reshape(errors.shape)
+    costs: Floats = (np.square(errors) * curvature).reshape(-1)
+    if count >= costs.size:
+        return np.ones(errors.shape, np.bool_)
+    least = np.partition(costs, costs.size - count - 1)[costs.size - count - 1]
+    chosen: NDArray[np.bool_] = costs > least
+    chosen[np.flatnonzero(costs == least)[: count - int(chosen.sum())]] = True
+    return chosen.reshape(errors.shape[0], errors.shape[1])
 
 
 def _alternate(problem: Problem, codes: Codes, floats: Floats, count: int) -> tuple[Codes, Weights]:
     """floats: [out, in] S in the problem's units; returns the codes, and S in the layer's."""
     weight, gram, grid = problem.weight.astype(np.float64), problem.gram, problem.grid
-    # Gershgorin: no eigenvalue is larger than the largest row sum.
-    limit = float(np.max(np.abs(gram).sum(axis=1)))
+    # No eigenvalue is larger than the largest row sum (Gershgorin), nor than the Frobenius norm.
+    limit = min(float(np.max(np.abs(gram).sum(axis=1))), float(np.linalg.norm(gram)))
     ones = np.ones(len(gram))
     for _ in range(_ROUNDS):
         codes = descend(weight - floats, gram, grid, codes)

@@ -71,13 +71,13 @@ class _Ends:
         zero = np.clip(np.rint(grid.floor - low * self.beta / scale), grid.floor, grid.ceiling)
         return replace(grid, scale=scale, zero=zero.astype(np.int32))
 
-    def moved(self, grid: Grid, slope: Singles, rate: float) -> _Ends:
+    def moved(self, grid: Grid, slope: Singles, rate: np.float32) -> _Ends:
         """slope: [out, groups], the gradient by the scale; a scale falls with either of its ends."""
         ones = np.ones_like(slope)
         by_alpha = slope if grid.floor < 0 else slope * (grid.ceiling - grid.zero)
         by_beta = np.zeros_like(slope) if grid.floor < 0 else slope * (grid.zero - grid.floor)
-        alpha = np.clip(self.alpha - np.float32(rate) * np.sign(by_alpha), _LEAST_SHARE, ones)
-        beta = np.clip(self.beta - np.float32(rate) * np.sign(by_beta), _LEAST_SHARE, ones)
+        alpha = np.clip(self.alpha - rate * np.sign(by_alpha), _LEAST_SHARE, ones)
+        beta = np.clip(self.beta - rate * np.sign(by_beta), _LEAST_SHARE, ones)
         return _Ends(alpha.astype(np.float32), beta.astype(np.float32))
 
 
@@ -87,25 +87,49 @@ def _descend(weight: Weights, gram: Floats, grid: Grid, tune: bool) -> tuple[Gri
     ends = _Ends(np.ones_like(grid.scale), np.ones_like(grid.scale))
     least = np.full(len(weight), np.inf)
     best, best_codes = grid, grid.quantize(weight)
+    now, rounding = grid, _Rounding.of(weight, grid)
     for step in range(_STEPS):
-        now = ends.of(grid) if tune else grid
-        scale, zero = now.spread(weight.shape[1])
-        codes = np.rint(weight / scale + offset) + zero
-        limited = np.clip(codes, now.floor, now.ceiling)
-        error = ((limited - zero) * scale - weight).astype(np.float32)
+        if tune:
+            now = ends.of(grid)
+            rounding = _Rounding.of(weight, now)
+        codes, inside = rounding.codes(offset)
+        error = codes * rounding.scale - weight
         slope = error @ single
-        losses = np.einsum("ij,ij->i", slope, error, dtype=np.float64)
+        losses = np.einsum("ij,ij->i", slope, error)
         better = losses < least
         least[better] = losses[better]
-        best_codes[better] = limited[better]
-        best = _with_rows(best, now, better) if tune else best
-        rate = _RATE * (1.0 - step / _STEPS)
-        inside = codes == limited
+        best_codes[better] = (codes + rounding.zero)[better]
+        rate = np.float32(_RATE * (1.0 - step / _STEPS))
         if tune:
-            by_scale = slope * (limited - zero - inside * (weight / scale))
+            best = _with_rows(best, now, better)
+            by_scale = slope * (codes - inside * rounding.steps)
             ends = ends.moved(now, _per_group(by_scale, grid.group, grid.scale.shape[1]), rate)
-        offset = np.clip(offset - np.float32(rate) * np.sign(slope) * inside, -0.5, 0.5).astype(np.float32)
+        offset -= rate * np.sign(slope) * inside
+        np.clip(offset, -0.5, 0.5, out=offset)
     return best, best_codes
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """steps: W / scale;  scale, zero: of every weight;  least, most: codes less their zero points;  [out, in] each"""
+
+    steps: Singles
+    scale: Singles
+    zero: Singles
+    least: Singles
+    most: Singles
+
+    @staticmethod
+    def of(weight: Weights, grid: Grid) -> _Rounding:
+        scale, zero = grid.spread(weight.shape[1])
+        least, most = ((end - zero).astype(np.float32) for end in (grid.floor, grid.ceiling))
+        return _Rounding(weight / scale, scale, zero.astype(np.float32), least, most)
+
+    def codes(self, offset: Singles) -> tuple[Singles, NDArray[np.bool_]]:
+        """Codes less their zero points, and where none was clipped."""
+        wanted: Singles = np.rint(self.steps + offset)
+        codes: Singles = np.clip(wanted, self.least, self.most)
+        return codes, codes == wanted
 
 
 def _with_rows(grid: Grid, other: Grid, chosen: NDArray[np.bool_]) -> Grid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -17,6 +17,7 @@ WEIGHTS = arrays(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.booleans(), st.booleans(), st.sampled_from(["minmax", "mse"]))
 def test_int8_rows_are_as_per_channel_quantization_makes_them(weight, symmetric, reduce_range, method):
     grid = make_grid(weight, bits=8, symmetric=symmetric, method=method, reduce_range=reduce_range)
@@ -37,6 +38,7 @@ def test_a_wide_int8_weight_is_as_per_channel_quantization_makes_it():
         assert np.array_equal(grid.quantize(weight), codes)
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.integers(0, 9), st.sampled_from([name for name, _ in RANGES]))
 def test_four_bit_codes_fit_their_types(weight, group, method):
     importance = np.arange(weight.shape[1], dtype=np.float64)
@@ -55,7 +57,7 @@ def test_four_bit_codes_fit_their_types(weight, group, method):
 def test_sixteen_codes_lose_less_than_fifteen(method):
     weight = np.random.default_rng(1).normal(size=(200, 320)).astype(np.float32)
     sixteen = make_grid(weight, bits=4, symmetric=True, group=32, method=method)
-    # One bit less of eight reaches -64 .. 64: what fifteen codes of the same reach would be, from Blocks directly.
+    # What -7 .. 7 makes of the same blocks and shares.
     blocks = np.abs(weight.reshape(200, 10, 32)).max(axis=2)
     shares = np.linspace(1.0, 0.3, 71) if method == "mse" else [1.0]
     fifteen = np.full(blocks.shape, np.inf)
@@ -64,7 +66,7 @@ def test_sixteen_codes_lose_less_than_fifteen(method):
         error = np.square(weight - grid.dequantize(grid.quantize(weight)))
         fifteen = np.minimum(fifteen, error.reshape(200, 10, 32).sum(axis=2))
     loss = np.square(weight - sixteen.dequantize(sixteen.quantize(weight))).sum()
-    assert loss < 0.98 * fifteen.sum()
+    assert loss < 0.92 * fifteen.sum()
 
 
 def test_limits_of_codes():

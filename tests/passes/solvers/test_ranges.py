@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -20,6 +20,7 @@ def squared(blocks, ends, costs=1.0):
     return (np.square(blocks.errors(*ends).astype(np.float64)) * costs).sum(axis=2)
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.integers(1, 5), LIMITS)
 def test_minmax_covers_every_weight(weight, group, limits):
     blocks = Blocks.of(weight, group, *limits)
@@ -29,6 +30,7 @@ def test_minmax_covers_every_weight(weight, group, limits):
     assert (np.abs(blocks.errors(*ends)) <= 1.001 * scale[..., None]).all()
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.integers(1, 5), LIMITS)
 def test_mse_is_never_worse_than_minmax_in_any_block(weight, group, limits):
     blocks = Blocks.of(weight, group, *limits)
