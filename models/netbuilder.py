@@ -120,13 +120,19 @@ class NetBuilder:
         self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
         """The finished model, checked."""
-        graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), self.initializers)
-        # IR version 8 is what opset 17 came with.
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="lwc.models"
-        )
+        model = self.unchecked(name, inputs, outputs)
         onnx.checker.check_model(model)
         return model
+
+    def unchecked(
+        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """The finished model: with external data it can be checked only where it lies."""
+        graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), self.initializers)
+        # IR version 8 is what opset 17 came with.
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="lwc.models"
+        )
 
 
 def float_value(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from lwc.models.decoder_structure import decoder as decoder
 from lwc.models.netbuilder import NetBuilder, float_value
 from lwc.models.transformer_structure import bert as bert
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -126,3 +128,54 @@ def test_a_long_chain_neither_grows_nor_fades() -> None:
     ratio = np.sort(y.max(axis=(0, 2, 3))) / np.sort(np.maximum(x, 0).max(axis=(0, 2, 3)))
     assert ratio.min() > 0.4
     assert ratio.max() < 2.5
+
+
+SMALL_DECODER = {"layers": 2, "width": 64, "heads": 4, "vocab": 100, "tokens": 16}
+
+
+def test_decoder_keeps_its_weights_in_a_file_beside_it(tmp_path: Path) -> None:
+    path = structures.decoder(tmp_path / "small.onnx", **SMALL_DECODER)
+    model = onnx.load(path, load_external_data=False)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    matrices = [name for name, tensor in stored.items() if len(tensor.dims) == 2]
+    assert len(matrices) == 4 * 2 + 4
+    assert all(stored[name].data_location == onnx.TensorProto.EXTERNAL for name in matrices)
+    assert path.stat().st_size < (tmp_path / "small.onnx.data").stat().st_size / 4
+
+
+def test_decoder_has_the_parameters_its_description_counts(tmp_path: Path) -> None:
+    model = onnx.load(structures.decoder(tmp_path / "small.onnx", **SMALL_DECODER))
+    mask = 16 * 16
+    assert _weights(model) - mask == (12 * 64 + 13) * 64 * 2 + (2 * 100 + 16 + 2) * 64
+
+
+def test_decoder_sees_no_later_token_and_every_earlier_one(tmp_path: Path) -> None:
+    model = onnx.load(structures.decoder(tmp_path / "small.onnx", **SMALL_DECODER))
+    tokens = np.random.default_rng(0).integers(0, 100, (2, 16))
+    changed = tokens.copy()
+    changed[:, 8] = (changed[:, 8] + 1) % 100
+    first, second = (_run(model, {"tokens": given})[0] for given in (tokens, changed))
+    assert first.shape == (2, 16, 100)
+    np.testing.assert_array_equal(first[:, :8], second[:, :8])
+    assert np.abs(first[:, 8:] - second[:, 8:]).max(axis=(0, 2)).min() > 1e-3
+
+
+def test_decoder_is_the_same_for_a_seed(tmp_path: Path) -> None:
+    written = [
+        (structures.decoder(tmp_path / f"{index}" / "x.onnx", **SMALL_DECODER, seed=seed).parent / "x.onnx.data")
+        for index, seed in enumerate((1, 1, 2))
+    ]
+    first, again, other = (file.read_bytes() for file in written)
+    assert first == again
+    assert first != other
+
+
+def test_decoder_holds_one_weight_in_memory_at_a_time(tmp_path: Path) -> None:
+    sizes = {"layers": 6, "width": 256, "heads": 4, "vocab": 256, "tokens": 16}
+    tracemalloc.start()
+    path = structures.decoder(tmp_path / "deep.onnx", **sizes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    largest = 4 * 256 * 4 * 256
+    assert path.with_name("deep.onnx.data").stat().st_size > 15 * largest
+    assert peak < 4 * largest
