@@ -1,7 +1,7 @@
 import itertools
 from collections.abc import Callable
 
-from lwc.compiler.core.plan import Float, Plan, Range, Site, StaticInt8
+from lwc.compiler.core.plan import Float, Plan, Range, Site, StaticInt8, Weight4
 from lwc.compiler.search.evolve import Effort
 from lwc.compiler.search.find import Finder, revert_until
 from lwc.compiler.search.ledger import Limits
@@ -144,3 +144,22 @@ def test_evolution_finds_what_sums_of_losses_hide() -> None:
     without, evolved = plan(None), plan(Effort(generations=30, patience=10))
     assert Touchy(half_each).value(evolved) >= 0.975
     assert len(evolved.choices) > len(without.choices)
+
+
+def test_formats_that_profiles_rule_out_are_not_put_on_the_clock() -> None:
+    options = (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 0.4, 2, 1e-4), Option(Weight4(), 1.5, 1, 1e-4))
+    asked: list[Plan] = []
+
+    class Watched(ToyBench):
+        def value(self, plan: Plan) -> float:
+            return 1.0
+
+        def ratio(self, plan: Plan, reference: Plan) -> float:
+            asked.append(plan)
+            return super().ratio(plan, reference)
+
+    space = Space(dict.fromkeys(SITES, options))
+    found = Finder(space, RANGES, Watched(half_each), 0.9, {}).find()  # type: ignore[arg-type]
+    assert set(found.plan.choices) == set(SITES)
+    assert asked
+    assert not any(isinstance(choice, Weight4) for plan in asked for choice in plan.choices.values())
