@@ -19,6 +19,7 @@ from lwc.compiler.graph_match import difference
 CONTEXT = PassContext(NAMED["cpu:x86-64-v4"])
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
 DYNAMIC_SIZE = 3
+_SHORT = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,51 @@ def assert_equivalent(
     for name, a, b in zip(names, expected, found, strict=True):
         reason = disagreement(a, b, tolerance)
         assert not reason, f"output '{name}': {reason}"
+
+
+def assert_valid(model: ir.Model) -> None:
+    """The model passes ONNX's checker, and the types and shapes on its values are those that inference finds."""
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+
+
+def widened(model: ir.Model) -> ir.Model:
+    """A copy whose 16-bit nodes compute in float32 between casts: the same numbers where kernels are missing.
+
+    Nodes of subgraphs too; casts and nodes that hold subgraphs stay as they are.
+    """
+    copy = model.clone()
+    for graph in copy.graphs():
+        for node in list(graph):
+            if node.op_type != "Cast" and not any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+                for k, value in enumerate(node.inputs):
+                    if value is not None and value.dtype in _SHORT:
+                        cast = _cast(value, ir.DataType.FLOAT, f"{node.outputs[0].name}.{k}.wide")
+                        graph.insert_before(node, cast)
+                        node.replace_input_with(k, cast.outputs[0])
+                for value in node.outputs:
+                    if value.dtype in _SHORT:
+                        _round_output(graph, node, value, value.dtype)
+    return copy
+
+
+def _round_output(graph: ir.Graph, node: ir.Node, value: ir.Value, dtype: ir.DataType) -> None:
+    name = value.name or ""
+    readers, outputs = list(value.uses()), [k for k, output in enumerate(graph.outputs) if output is value]
+    cast = _cast(value, dtype, f"{name}.rounded")
+    graph.insert_after(node, cast)
+    for use in readers:
+        use.node.replace_input_with(use.idx, cast.outputs[0])
+    for k in outputs:
+        graph.outputs[k] = cast.outputs[0]
+    value.type, value.name = ir.TensorType(ir.DataType.FLOAT), f"{name}.wide"
+    cast.outputs[0].name = name
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=name)
+    cast.outputs[0].name, cast.outputs[0].shape = name, value.shape
+    cast.outputs[0].type = ir.TensorType(dtype)
+    return cast
 
 
 def run_onnxruntime(proto: onnx.ModelProto, feeds: Mapping[str, Any]) -> Sequence[Any]:
