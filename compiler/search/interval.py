@@ -1,8 +1,8 @@
 """What held-out samples can say of the accuracy budget, and what is done where they cannot.
 
 The drop is measured on samples: its 95 % interval (paired bootstrap, lwc.compiler.measure) lies within the budget,
-beyond it, or straddles it. Then more samples are asked for; where there are none, the safer plan is taken if it costs
-next to no time, else the plan is kept, and the report says which.
+beyond it, or straddles it. Then a safer plan is taken if it costs next to no time, else the plan is kept; the report
+says which, and how many samples would settle it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.space import Space
 
 Standing = Literal["held", "broken", "straddles"]
-GROWTH = 2  # times as many samples each time more are asked for
 MOST_SLOWER = 1.03  # what a safer plan may cost in time
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where the 95 % interval of the drop lies. low, high: its ends, NaN where the metric has none."""
+    """Where the 95 % interval of the drop lies.
+
+    low, high: its ends, NaN where the metric has none;  unread: samples that the source holds beyond those used
+    """
 
     standing: Standing
     drop: float
@@ -32,6 +34,7 @@ class Verdict:
     high: float
     max_drop: float
     samples: int
+    unread: int = 0
 
     @property
     def needed(self) -> int | None:
@@ -56,7 +59,9 @@ class Verdict:
                 f"{_capital(at)} is within the budget of {self.max_drop:g}: 95 % interval {interval}.{self._unseen()}"
             )
         side = "within" if self.drop <= self.max_drop else "over"
-        more = f"; some {self.needed} samples would settle it" if self.needed else ""
+        more = f"; some {self.needed} held-out samples would settle it" if self.needed else ""
+        if self.unread:
+            more += f" (the source holds {self.unread} that --samples left out)"
         return (
             f"{_capital(at)} is {side} the budget of {self.max_drop:g}, but its 95 % interval {interval} "
             f"straddles it{more}."
@@ -79,34 +84,20 @@ class Settled:
     done: str
 
 
-def verdict_of(judged: Accuracy, samples: int) -> Verdict:
+def verdict_of(judged: Accuracy, samples: int, unread: int = 0) -> Verdict:
     """Held when the whole interval is within the budget, broken when none of it is."""
     low, high = judged.interval95
     if high <= judged.max_drop and low <= high:
         standing: Standing = "held"
     else:
         standing = "broken" if low > judged.max_drop else "straddles"
-    return Verdict(standing, judged.drop, low, high, judged.max_drop, samples)
+    return Verdict(standing, judged.drop, low, high, judged.max_drop, samples, unread)
 
 
-def stated(judged: Accuracy, samples: int, done: str = "") -> Accuracy:
+def stated(judged: Accuracy, samples: int, unread: int = 0, done: str = "") -> Accuracy:
     """The accuracy with its verdict in words. done: what was done about a straddling interval."""
-    verdict = verdict_of(judged, samples)
+    verdict = verdict_of(judged, samples, unread)
     return replace(judged, samples=samples, verdict=verdict.standing, note=f"{verdict.text} {done}".strip())
-
-
-def settle(measure: Callable[[int], Accuracy], samples: int, available: int) -> Accuracy:
-    """Measure on the samples, and on twice as many while the interval straddles the budget and there are more.
-
-    measure: accuracy on the first so many;  available: how many there are
-    """
-    judged, used = measure(samples), samples
-    while used < available and verdict_of(judged, used).standing == "straddles":
-        used = min(available, used * GROWTH)
-        judged = measure(used)
-    if used == samples:
-        return stated(judged, used)
-    return stated(judged, used, f"{count(samples)} had left it open, so {used - samples} more were taken.")
 
 
 def prefer_safer(

@@ -7,7 +7,7 @@ from lwc.compiler.core.plan import Float, Plan, Site, Weight8
 from lwc.compiler.core.report import Accuracy
 from lwc.compiler.measure import Scores, accuracy
 from lwc.compiler.metrics import find_metric
-from lwc.compiler.search.interval import Verdict, prefer_safer, settle, stated, verdict_of
+from lwc.compiler.search.interval import Verdict, prefer_safer, stated, verdict_of
 from lwc.compiler.search.space import Option, Space
 
 
@@ -32,11 +32,23 @@ def test_the_whole_interval_decides(drop: float, low: float, high: float, standi
 
 def test_the_text_names_drop_budget_interval_and_count() -> None:
     text = verdict_of(judged(0.005, -0.005, 0.015), 64).text
-    for part in ("0.005", "[-0.005, 0.015]", "0.01", "64 held-out samples", "straddles", "256 samples would settle it"):
+    for part in (
+        "0.005",
+        "[-0.005, 0.015]",
+        "0.01",
+        "64 held-out samples",
+        "straddles",
+        "256 held-out samples would settle it",
+    ):
         assert part in text
     assert "is over" in verdict_of(judged(0.03, 0.02, 0.04), 1).text
     assert "1 held-out sample " in verdict_of(judged(0.03, 0.02, 0.04), 1).text
     assert "has no 95 % interval" in verdict_of(judged(0.0, math.nan, math.nan), 8).text
+
+
+def test_samples_that_a_limit_left_out_are_pointed_at_where_they_would_help() -> None:
+    assert "holds 936 that --samples left out" in verdict_of(judged(0.005, -0.005, 0.015), 64, 936).text
+    assert "--samples" not in verdict_of(judged(0.002, -0.001, 0.006), 64, 936).text
 
 
 def test_samples_that_all_agree_do_not_promise_that_unseen_ones_do() -> None:
@@ -63,44 +75,9 @@ def test_as_many_samples_as_it_says_settle_it() -> None:
 
 
 def test_the_report_gets_verdict_count_and_note() -> None:
-    found = stated(judged(0.005, -0.005, 0.015), 64, "The plan was kept.")
+    found = stated(judged(0.005, -0.005, 0.015), 64, done="The plan was kept.")
     assert (found.samples, found.verdict, found.drop) == (64, "straddles", 0.005)
     assert found.note.endswith("The plan was kept.")
-
-
-class Pool:
-    """The interval shrinks with the samples; says how many were asked for."""
-
-    def __init__(self, drop: float) -> None:
-        self.drop = drop
-        self.asked: list[int] = []
-
-    def __call__(self, samples: int) -> Accuracy:
-        self.asked.append(samples)
-        half = 0.1 / math.sqrt(samples)
-        return judged(self.drop, self.drop - half, self.drop + half)
-
-
-def test_more_samples_are_asked_for_until_it_is_settled() -> None:
-    pool = Pool(drop=0.0)
-    found = settle(pool, 16, 1000)
-    assert pool.asked == [16, 32, 64, 128]
-    assert (found.verdict, found.samples) == ("held", 128)
-    assert "112 more were taken" in found.note
-
-
-def test_samples_that_are_not_there_are_not_asked_for() -> None:
-    pool = Pool(drop=0.009)
-    found = settle(pool, 16, 40)
-    assert pool.asked == [16, 32, 40]
-    assert found.verdict == "straddles"
-    assert settle(Pool(drop=0.0), 16, 16).samples == 16
-
-
-def test_a_clear_verdict_needs_no_more_samples() -> None:
-    pool = Pool(drop=-1.0)
-    assert settle(pool, 16, 1000).verdict == "held"
-    assert pool.asked == [16]
 
 
 SITES = tuple(Site(f"n{i}", "MatMul") for i in range(4))
