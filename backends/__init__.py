@@ -21,7 +21,10 @@ class Entry:
 
 TABLE: dict[str, Entry] = {
     "onnxruntime": Entry("lwc.backends.onnxruntime.build:OnnxRuntime", "onnxruntime", "cpu"),
+    "openvino": Entry("lwc.backends.openvino.build:OpenVino", "openvino", "openvino"),
 }
+
+REFERENCE = "onnxruntime"  # what the input model runs on when speed-ups are measured
 
 ALIASES: dict[str, str] = {"ort": "onnxruntime"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,23 @@ def assemble_report(
     space: Space,
     reverted: tuple[Revert, ...],
     skipped: tuple[Skip, ...],
+    refused: Mapping[str, str],
     proof: Proof,
     options: CompileOptions,
     timings: Timings,
 ) -> CompileReport:
-    """report.json as CONTRACT has it."""
-    rejected = "; ".join(f"{name}: {reason}" for name, reason in proof.rejected)
-    kept = f"kept: {proof.kept.name}"
+    """report.json as CONTRACT has it. refused: backend -> why it could not take the model"""
+    target = proof.kept.target
     return CompileReport(
         schema=REPORT_SCHEMA,
         lwc_version=__version__,
         model=_model_facts(prepared.original, proof.original_bytes),
         target={
-            "name": prepared.target.name,
-            "device": prepared.target.device,
-            "fingerprint": prepared.target.fingerprint,
+            "name": target.name,
+            "device": target.device,
+            "fingerprint": target.fingerprint,
         },
-        backend=prepared.backend.name,
+        backend=proof.kept.backend.name,
         options=options.resolved(),
         calibration={
             "samples": len(prepared.search),
@@ -68,25 +68,33 @@ def assemble_report(
         sites=site_reports(prepared.clean, space, proof.kept.plan, reverted),
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
         skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_foreign(prepared)),
-        backends=(
-            {
-                "name": prepared.backend.name,
-                "median_ms": proof.latency.compiled.median_ms,
-                "reason": f"{kept}; {rejected}" if rejected else kept,
-            },
-        ),
+        backends=tuple(backend_lines(proof, refused)),
         timings_s={**timings.seconds, "total": time.perf_counter() - timings.start},
         peak_compile_memory_mb=own_peak_mb() or 0.0,
     )
 
 
-def write_artifact(folder: Path, prepared: Prepared, proof: Proof, report: CompileReport) -> None:
+def backend_lines(proof: Proof, refused: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """What each candidate backend gave, or why it gave nothing."""
+    kept = proof.kept.backend.name
+    for name, ms in proof.raced.items():
+        reasons = [f"{r.name}: {r.reason}" for r in proof.rejected if r.backend == name]
+        if name == kept:
+            reasons.insert(0, f"kept: {proof.kept.name}")
+        best = proof.latency.compiled.median_ms if name == kept else ms
+        yield {"name": name, "median_ms": best, "reason": "; ".join(reasons) or "slower"}
+    for name, reason in refused.items():
+        yield {"name": name, "median_ms": None, "reason": reason}
+
+
+def write_artifact(folder: Path, proof: Proof, report: CompileReport) -> None:
     """Plan, report and page beside the model, and the manifest over all."""
     (folder / PLAN).write_text(proof.kept.plan.to_json(), encoding="utf-8")
     write_report(folder, report)
     (folder / PAGE).write_text(render_html(report), encoding="utf-8")
-    session = prepared.backend.load(folder, prepared.target)
-    seal(folder, prepared.backend.name, prepared.target, session.inputs, session.outputs)
+    kept = proof.kept
+    session = kept.backend.load(folder, kept.target)
+    seal(folder, kept.backend.name, kept.target, session.inputs, session.outputs)
 
 
 def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]) -> tuple[SiteReport, ...]:

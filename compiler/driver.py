@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lwc.compiler.analysis.shapes import forget_inner_shapes
 from lwc.compiler.assemble import assemble_report, write_artifact
 from lwc.compiler.core.artifact import Artifact, check_destination, replacing
-from lwc.compiler.core.errors import BadPlan, BudgetNotHeld
+from lwc.compiler.core.errors import BadPlan, BudgetNotHeld, UnsupportedOperator, UsageError
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.opset import OLDEST, ensure_opset
 from lwc.compiler.core.pass_ import PassContext, Pipeline, Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.report import Accuracy, LatencyPair
 from lwc.compiler.core.target import Target
 from lwc.compiler.options import CompileOptions
-from lwc.compiler.prepare import Prepared, Timings, prepare
-from lwc.compiler.prove import LEAST_SPEEDUP_OF_CLEAN, LEAST_SPEEDUP_OF_PLAN, Candidate, Judge, Proof, prove
-from lwc.compiler.search.decide import Decider
+from lwc.compiler.prepare import Prepared, Timings, prepare, runtimes
+from lwc.compiler.prove import (
+    LEAST_SPEEDUP_OF_CLEAN,
+    LEAST_SPEEDUP_OF_PLAN,
+    Candidate,
+    Judge,
+    Proof,
+    input_candidate,
+    prove,
+)
+from lwc.compiler.search.decide import PRECISIONS, Decider
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.space import Space
+from lwc.passes.canonicalize.name_nodes import NameNodes
 from lwc.passes.precision import PRECISION_PASSES
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The plan, the space it was chosen from, and what was taken back or could not be applied."""
+    """What was decided for one runtime: the plan, the space it was chosen from, what was taken back on the way."""
 
+    prepared: Prepared
     plan: Plan
     space: Space
     reverted: tuple[Revert, ...] = ()
@@ -43,28 +55,64 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
     judge = Judge(prepared, options.max_drop, options.seed)
-    decision = decide(prepared, judge, options, timings)
+    decisions, refused = decide_for_all(prepared, judge, options, timings)
     with replacing(out) as folder:
         with timings.stage("verify", "Measuring against the original"):
-            candidates, skipped = candidates_of(prepared, decision, only_plan=options.plan is not None)
+            candidates, skipped = candidates_of(decisions, only_plan=options.plan is not None)
             proof = prove(
-                prepared, judge, candidates, folder,
-                any_speed=options.objective == "size", portable=options.portable,
-            )  # fmt: skip
+                prepared, judge, candidates, folder, objective=options.objective, portable=options.portable
+            )
             check_budgets(proof, options)
-        reverted = (*decision.reverted, *rejected_choices(decision.plan, proof))
-        report = assemble_report(prepared, decision.space, reverted, skipped, proof, options, timings)
-        write_artifact(folder, prepared, proof, report)
+        chosen = deciding(decisions, proof)
+        reverted = (*chosen.reverted, *rejected_choices(chosen, proof))
+        report = assemble_report(prepared, chosen.space, reverted, skipped, refused, proof, options, timings)
+        write_artifact(folder, proof, report)
     return Artifact.open(out, check=False)
 
 
-def decide(prepared: Prepared, judge: Judge, options: CompileOptions, timings: Timings) -> Decision:
-    """Search a plan, or take the user's, then revert its worst sites until it holds on the held-out samples."""
-    bench = workbench(prepared)
-    if options.plan is not None:
-        return Decision(read_plan(options, prepared.clean), Space({}))
-    decider = search_space(prepared, bench, options, timings)
-    with timings.stage("search", "Searching"):
+def decide_for_all(
+    prepared: Prepared, judge: Judge, options: CompileOptions, timings: Timings
+) -> tuple[list[Decision], dict[str, str]]:
+    """A decision for each runtime, and why a runtime has none. Raises UnsupportedOperator when none can run it."""
+    decisions: list[Decision] = []
+    refused: dict[str, str] = {}
+    first: Decider | None = None
+    places = [prepared.on(backend) for backend in runtimes(options)]
+    refuse_precision(options.precision, places)
+    for place in places:
+        if options.plan is not None:
+            decisions.append(Decision(place, read_plan(options, prepared.clean), Space({})))
+            continue
+        reasons = place.backend.supports(prepared.clean, place.target).refused
+        if reasons:
+            refused[place.backend.name] = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
+            continue
+        first, decision = decide(place, first or decider_of(prepared, options, timings), judge, options, timings)
+        decisions.append(decision)
+    if not decisions:
+        raise UnsupportedOperator(f"{prepared.clean.name} cannot run: {'; '.join(refused.values())}.")
+    return decisions, refused
+
+
+def refuse_precision(precision: str, places: Sequence[Prepared]) -> None:
+    """Raise UsageError when no runtime executes any format that --precision leaves."""
+    wanted = PRECISIONS[precision]
+    executed = {name for place in places for name in place.target.choices}
+    if wanted and not wanted & executed:
+        names = " or ".join(place.backend.name for place in places)
+        raise UsageError(
+            f"{precision} is not executed by {names} on '{places[0].target.name}'.",
+            f"What is: {', '.join(sorted(executed & PRECISIONS['auto']))}.",
+        )
+
+
+def decide(
+    place: Prepared, known: Decider, judge: Judge, options: CompileOptions, timings: Timings
+) -> tuple[Decider, Decision]:
+    """Search a plan for one runtime, then revert its worst sites until it holds on the held-out samples."""
+    bench = workbench(place)
+    decider = search_space(known.moved(bench), timings)
+    with timings.stage("search", f"Searching for {place.backend.name}"):
         found = decider.search()
     with timings.stage("verify", "Verifying on held-out samples"):
         plan, reverted = revert_until(
@@ -73,7 +121,7 @@ def decide(prepared: Prepared, judge: Judge, options: CompileOptions, timings: T
             lambda plan: judge.holds(bench.session(plan)),
             f"the metric falls by more than {options.max_drop:g} on held-out samples",
         )
-    return Decision(plan, decider.space, (*found.reverted, *reverted))
+    return decider, Decision(place, plan, decider.space, (*found.reverted, *reverted))
 
 
 @dataclass(frozen=True)
@@ -92,7 +140,8 @@ def analyze_model(model: Model, options: CompileOptions, progress: Progress | No
     """What each choice would cost and lose at each site. Raises what compile_model raises."""
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
-    space = search_space(prepared, workbench(prepared), options, timings).space
+    place = prepared.on(runtimes(options)[0])
+    space = search_space(decider_of(prepared, options, timings).moved(workbench(place)), timings).space
     return [
         AnalysisLine(site.name, site.op, option.choice.name, option.ms, option.bytes, option.loss)
         for site, found in space.options.items()
@@ -100,9 +149,11 @@ def analyze_model(model: Model, options: CompileOptions, progress: Progress | No
     ]
 
 
-def search_space(prepared: Prepared, bench: Workbench, options: CompileOptions, timings: Timings) -> Decider:
-    """Sites, ranges, costs and losses: all that search and `lwc analyze` look at."""
-    decider = Decider(
+def decider_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Decider:
+    """A decider that knows nothing yet; numbers are measured on the reference runtime."""
+    bench = workbench(prepared)
+    return Decider(
+        bench,
         bench,
         prepared.search,
         options.precision,
@@ -111,10 +162,14 @@ def search_space(prepared: Prepared, bench: Workbench, options: CompileOptions, 
         int(options.max_memory_gb * 1e9),
         timings.progress.advance,
     )
+
+
+def search_space(decider: Decider, timings: Timings) -> Decider:
+    """Sites, ranges, costs and losses: all that search and `lwc analyze` look at."""
     decider.find_sites()
     with timings.stage("calibrate", "Calibrating"):
         decider.calibrate()
-    with timings.stage("cost", "Measuring costs"):
+    with timings.stage("cost", f"Measuring costs on {decider.bench.backend.name}"):
         decider.measure_costs()
     with timings.stage("sensitivity", "Measuring losses", decider.measurements()):
         decider.measure_losses()
@@ -140,6 +195,8 @@ def workbench(prepared: Prepared) -> Workbench:
 def apply_plan(model: Model, plan: Plan, target: Target) -> tuple[Model, tuple[Skip, ...]]:
     """A fork with the plan applied, as it will be handed out, and the sites that could not be changed."""
     fork = model.fork()
+    ensure_opset(fork.ir, max((choice.opset for choice in plan.choices.values()), default=OLDEST))
+    NameNodes().run(fork.ir, PassContext(target))  # raising the opset may add nodes
     outcome = Pipeline(PRECISION_PASSES).run(fork.ir, PassContext(target, plan))
     forget_inner_shapes(fork.ir)
     return fork, outcome.skipped
@@ -163,26 +220,41 @@ def read_plan(options: CompileOptions, clean: Model) -> Plan:
 
 
 def candidates_of(
-    prepared: Prepared, decision: Decision, *, only_plan: bool
+    decisions: Sequence[Decision], *, only_plan: bool
 ) -> tuple[list[Candidate], tuple[Skip, ...]]:
-    """From the boldest to the safest; a plan that the user gave stands alone."""
-    planned, skipped = apply_plan(prepared.clean, decision.plan, prepared.target)
+    """Plans first, then the cleaned model, on every runtime; the input model stays behind them all.
+
+    A plan that the user gave stands alone.
+    """
+    plans: list[Candidate] = []
+    cleaned: list[Candidate] = []
+    skips: dict[Skip, None] = {}
+    for decision in decisions:
+        place = decision.prepared
+        planned, skipped = apply_plan(place.clean, decision.plan, place.target)
+        skips.update(dict.fromkeys((*place.skipped, *skipped)))
+        least = 0.0 if only_plan else LEAST_SPEEDUP_OF_PLAN
+        if decision.plan.choices or only_plan:
+            plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target))
+        bare, _ = apply_plan(place.clean, Plan(), place.target)
+        least = LEAST_SPEEDUP_OF_CLEAN if place.backend.name == place.reference.name else LEAST_SPEEDUP_OF_PLAN
+        cleaned.append(Candidate("cleaned model", bare, Plan(), least, place.backend, place.target))
     if only_plan:
-        return [Candidate("plan", planned, decision.plan, 0.0)], (*prepared.skipped, *skipped)
-    candidates = [
-        Candidate(
-            "cleaned model", apply_plan(prepared.clean, Plan(), prepared.target)[0], Plan(), LEAST_SPEEDUP_OF_CLEAN
-        ),
-        Candidate("input model", prepared.original, Plan(), 0.0),
-    ]
-    if decision.plan.choices:
-        candidates.insert(0, Candidate("plan", planned, decision.plan, LEAST_SPEEDUP_OF_PLAN))
-    return candidates, (*prepared.skipped, *skipped)
+        return plans, tuple(skips)
+    return [*plans, *cleaned, input_candidate(decisions[0].prepared)], tuple(skips)
 
 
-def rejected_choices(plan: Plan, proof: Proof) -> list[Revert]:
+def deciding(decisions: Sequence[Decision], proof: Proof) -> Decision:
+    """The decision that the kept candidate came from; the first when it is the input model."""
+    return next((d for d in decisions if d.prepared.backend.name == proof.kept.backend.name), decisions[0])
+
+
+def rejected_choices(decision: Decision, proof: Proof) -> list[Revert]:
     """The plan's choices, when the proof rejected the plan as a whole."""
-    reason = dict(proof.rejected).get("plan")
+    reason = next(
+        (r.reason for r in proof.rejected if r.name == "plan" and r.backend == decision.prepared.backend.name), ""
+    )
+    plan = decision.plan
     return (
         [Revert(site, choice, f"the whole plan: {reason}") for site, choice in plan.choices.items()] if reason else []
     )

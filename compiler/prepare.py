@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -55,14 +55,18 @@ class Prepared:
     """All that decisions and proofs look at.
 
     original: the input model;  clean: canonicalized, fused, its opset raised, shapes annotated
+    reference: runs the original, what speed-ups are measured against
+    asked: the target as the user named it;  backend, target: what is being decided for
     search, held_out: disjoint samples (the same one when there is only one)
     originals: outputs of the original, per part and sample;  feeds: the sample latency is measured on
     """
 
     original: Model
     clean: Model
-    target: Target
+    reference: Backend
+    asked: Target
     backend: Backend
+    target: Target
     metric: Metric
     calibration: Calibration
     search: Calibration
@@ -73,11 +77,17 @@ class Prepared:
     key: tuple[str, ...]
     skipped: tuple[Skip, ...]
 
+    def on(self, backend: Backend) -> Prepared:
+        """The same workplace with another runtime on it."""
+        target = backend.narrow(self.asked)
+        return replace(self, backend=backend, target=target, key=(*self.key[:-2], *_place(backend, target)))
+
 
 def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepared:
     """Check, clean and run the original. Raises BadInput and its children, UsageError, MissingDependency."""
-    backend = backends.get("onnxruntime" if options.backend == "auto" else options.backend)
-    target = backend.narrow(find_target(options.target))
+    backend = reference_backend(options)
+    asked = find_target(options.target)
+    target = backend.narrow(asked)
     if options.shape:
         original = original.fork()
         fix_dimensions(original.ir, options.shape)
@@ -97,8 +107,10 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
     return Prepared(
         original=original,
         clean=clean,
-        target=target,
+        reference=backend,
+        asked=asked,
         backend=backend,
+        target=target,
         metric=metric,
         calibration=calibration,
         search=search,
@@ -109,6 +121,19 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
         key=_cache_key(clean, calibration, metric, backend, target, options),
         skipped=skipped,
     )
+
+
+def reference_backend(options: CompileOptions) -> Backend:
+    """ONNX Runtime; where it is not installed, the runtime the user named. Raises MissingDependency."""
+    missing = backends.REFERENCE not in backends.available() and options.backend != "auto"
+    return backends.get(options.backend if missing else backends.REFERENCE)
+
+
+def runtimes(options: CompileOptions) -> tuple[Backend, ...]:
+    """The runtimes to decide for: the one the user named, or all that are installed, the reference first."""
+    if options.backend != "auto":
+        return (backends.get(options.backend),)
+    return tuple(backends.get(name) for name in backends.available())
 
 
 def open_calibration(original: Model, session: Session, options: CompileOptions) -> Calibration:
@@ -183,8 +208,12 @@ def _cache_key(
         clean.digest(),
         calibration.digest(),
         f"{metric.name} {metric.identity}",
-        backend.version(),
-        target.fingerprint,
         str(options.seed),
         options.precision,
+        *_place(backend, target),
     )
+
+
+def _place(backend: Backend, target: Target) -> tuple[str, str]:
+    """The end of a cache key: where things were measured."""
+    return backend.version(), target.fingerprint

@@ -1,7 +1,7 @@
 """Prove a plan: the whole model on held-out samples and on the clock, against the input model.
 
-Candidates are tried from the boldest to the safest: the plan, the cleaned float model, the input model itself.
-The first that holds the accuracy budget and is not slower than the input model is kept.
+Candidates are tried from the boldest to the safest: the plans, fastest first, the cleaned float model, the input
+model itself. The first that holds the accuracy budget and is not slower than the input model is kept.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import functools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lwc.compiler.core.backend import BuildOptions, Session
+from lwc.compiler.core.backend import Backend, BuildOptions, Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy, LatencyPair, OutputFidelity
+from lwc.compiler.core.target import Target
 from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_memory, score
-from lwc.compiler.metrics import Outputs
+from lwc.compiler.metrics import Outputs, Sample
 from lwc.compiler.prepare import Prepared
+from lwc.compiler.search.interval import Verdict, stated, verdict_of
 
 FINAL_SECONDS = 2.0
+RACE_SECONDS = 0.6  # for each candidate, to order them
 # A rewritten graph is kept only if it is not slower than the input model; the clock's noise on equal graphs is 1 %.
 LEAST_SPEEDUP_OF_PLAN = 1.01
 LEAST_SPEEDUP_OF_CLEAN = 0.995
@@ -29,17 +32,34 @@ LEAST_SPEEDUP_OF_CLEAN = 0.995
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that could be handed out. least_speedup: below it the next candidate is tried."""
+    """A model that could be handed out, on the runtime it was made for.
+
+    least_speedup: below it the next candidate is tried
+    """
 
     name: str
     model: Model
     plan: Plan
     least_speedup: float
+    backend: Backend
+    target: Target
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A candidate that was not kept, and why."""
+
+    name: str
+    backend: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was measured of the candidate that was kept. rejected: (name, reason) of those before it."""
+    """What was measured of the candidate that was kept.
+
+    raced: median milliseconds of the best candidate of each backend, side by side
+    """
 
     kept: Candidate
     latency: LatencyPair
@@ -49,7 +69,8 @@ class Proof:
     compiled_bytes: int
     original_peak_mb: float | None
     compiled_peak_mb: float | None
-    rejected: tuple[tuple[str, str], ...]
+    rejected: tuple[Rejected, ...]
+    raced: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -67,17 +88,28 @@ class Judge:
         return score(self.prepared.metric, outputs, self.prepared.held_out, outputs.__getitem__)
 
     def judge(self, session: Session) -> tuple[Accuracy, dict[str, OutputFidelity]]:
-        """Accuracy with the 95 % interval of its drop, and fidelity per output."""
+        """Accuracy with the 95 % interval of its drop and what that says of the budget, and fidelity per output."""
         meter = FidelityMeter()
         originals = self.prepared.originals["held_out"]
         compiled = score(
             self.prepared.metric, self._metered(session, meter), self.prepared.held_out, originals.__getitem__
         )
-        return accuracy(self.prepared.metric, self.original, compiled, self.max_drop, self.seed), meter.result()
+        judged = accuracy(self.prepared.metric, self.original, compiled, self.max_drop, self.seed)
+        return stated(judged, len(self.prepared.held_out), self._unread()), meter.result()
 
     def holds(self, session: Session) -> bool:
         """Whether the drop on the held-out samples is within the budget."""
         return self.judge(session)[0].held
+
+    def verdict(self, session: Session) -> Verdict:
+        """Whether the 95 % interval of the drop lies within the budget, beyond it, or straddles it."""
+        judged = self.judge(session)[0]
+        return verdict_of(judged, judged.samples, self._unread())
+
+    def _unread(self) -> int:
+        """Samples that the user's source holds and --samples left out."""
+        calibration = self.prepared.calibration
+        return len(calibration.store) - len(calibration.fingerprints) if calibration.source == "user" else 0
 
     def _metered(self, session: Session, meter: FidelityMeter) -> Iterator[Outputs]:
         for original, sample in zip(self.prepared.originals["held_out"], self.prepared.held_out, strict=True):
@@ -87,37 +119,65 @@ class Judge:
 
 
 def prove(
-    prepared: Prepared, judge: Judge, candidates: list[Candidate], folder: Path, *, any_speed: bool, portable: bool
+    prepared: Prepared, judge: Judge, candidates: list[Candidate], folder: Path, *, objective: str, portable: bool
 ) -> Proof:
-    """Build candidates in order, keep the first good one and put its files into `folder`.
+    """Build the candidates, keep the best good one and put its files into `folder`.
 
-    any_speed: take the first that holds the accuracy budget, whatever its speed (objective size)
+    objective: 'size' tries the smallest first and takes any speed; others the fastest
+    The last candidate is what is left when no other holds the accuracy budget and pays.
     """
     with tempfile.TemporaryDirectory(prefix=".lwc-build-", dir=folder.parent) as aside:
-        original_folder, original = _built(prepared, prepared.original, Path(aside) / "original", portable=False)
-        rejected: list[tuple[str, str]] = []
-        for k, candidate in enumerate(candidates):
-            built, session = _built(prepared, candidate.model, Path(aside) / str(k), portable)
-            judged, fidelity = judge.judge(session)
-            pair = compare_latency(original, session, prepared)
+        reference = input_candidate(prepared)
+        original = _build(reference, Path(aside) / "original", portable=False)
+        entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(candidates)]
+        times = race([entry.session for entry in entries], prepared.feeds)
+        rejected: list[Rejected] = []
+        for k in _order(entries, times, objective):
+            entry = entries[k]
+            candidate = entry.candidate
+            judged, fidelity = judge.judge(entry.session)
+            pair = compare_latency(original.session, entry.session, prepared)
             last = k == len(candidates) - 1
-            if not last and (reason := _against(judged, pair, candidate, any_speed)):
-                rejected.append((candidate.name, reason))
+            if not last and (reason := _against(judged, pair, candidate, objective == "size")):
+                rejected.append(Rejected(candidate.name, candidate.backend.name, reason))
                 continue
-            for path in built.iterdir():
+            for path in entry.folder.iterdir():
                 shutil.move(path, folder / path.name)
             return Proof(
                 candidate,
                 pair,
                 judged,
                 fidelity,
-                _bytes(original_folder),
+                _bytes(original.folder),
                 _bytes(folder),
-                _peak(prepared, original_folder),
-                _peak(prepared, folder),
+                _peak(reference, original.folder, prepared.feeds),
+                _peak(candidate, folder, prepared.feeds),
                 tuple(rejected),
+                _best_of_each(entries, times),
             )
     raise AssertionError("there is always a last candidate")
+
+
+def race(sessions: Sequence[Session], feeds: Sample) -> list[float]:
+    """Median milliseconds of each session, in alternating blocks; nothing to measure for one alone."""
+    if len(sessions) == 1:
+        return [0.0]
+    return [found.median_ms for found in latency(sessions, feeds, seconds=RACE_SECONDS)]
+
+
+def _order(entries: Sequence[_Entry], times: Sequence[float], objective: str) -> list[int]:
+    """Candidates best first; the last one stays where it is."""
+    *others, last = range(len(entries))
+    key = (lambda k: (_bytes(entries[k].folder), times[k])) if objective == "size" else (lambda k: (times[k],))
+    return [*sorted(others, key=key), last]
+
+
+def _best_of_each(entries: Sequence[_Entry], times: Sequence[float]) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for entry, ms in zip(entries, times, strict=True):
+        name = entry.candidate.backend.name
+        best[name] = min(ms, best.get(name, ms))
+    return best
 
 
 def compare_latency(original: Session, compiled: Session, prepared: Prepared) -> LatencyPair:
@@ -134,17 +194,29 @@ def _against(judged: Accuracy, pair: LatencyPair, candidate: Candidate, any_spee
     return ""
 
 
-def _built(prepared: Prepared, model: Model, folder: Path, portable: bool) -> tuple[Path, Session]:
+def input_candidate(prepared: Prepared) -> Candidate:
+    """The input model as it came, on the reference runtime: what is always left."""
+    target = prepared.reference.narrow(prepared.asked)
+    return Candidate("input model", prepared.original, Plan(), 0.0, prepared.reference, target)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    candidate: Candidate
+    folder: Path
+    session: Session
+
+
+def _build(candidate: Candidate, folder: Path, portable: bool) -> _Entry:
     folder.mkdir()
-    prepared.backend.build(model, prepared.target, BuildOptions(folder, portable))
-    return folder, prepared.backend.load(folder, prepared.target)
+    candidate.backend.build(candidate.model, candidate.target, BuildOptions(folder, portable))
+    return _Entry(candidate, folder, candidate.backend.load(folder, candidate.target))
 
 
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _peak(prepared: Prepared, folder: Path) -> float | None:
-    ports = prepared.backend.load(folder, prepared.target).inputs
-    feeds = {port.name: prepared.feeds[port.name] for port in ports}
-    return peak_memory(functools.partial(prepared.backend.load, folder, prepared.target), feeds)
+def _peak(candidate: Candidate, folder: Path, feeds: Sample) -> float | None:
+    load = functools.partial(candidate.backend.load, folder, candidate.target)
+    return peak_memory(load, {port.name: feeds[port.name] for port in load().inputs})

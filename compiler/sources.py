@@ -21,7 +21,6 @@ from lwc.compiler.data import Calibration, synthesize
 PathLike = str | os.PathLike[str]
 Openable = PathLike | Model | onnx.ModelProto | Artifact
 
-REFERENCE_BACKEND = "onnxruntime"
 MODEL_FILE = "model.onnx"
 
 
@@ -36,7 +35,7 @@ class Source:
     @property
     def backend(self) -> Backend:
         """The artifact's backend; ONNX Runtime for a model file. Raises MissingDependency."""
-        return backends.get(self.artifact.manifest.backend if self.artifact else REFERENCE_BACKEND)
+        return backends.get(self.artifact.manifest.backend if self.artifact else backends.REFERENCE)
 
     def session(self, target: Target) -> Session:
         """The session a user gets: of an artifact, what was built."""

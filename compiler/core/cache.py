@@ -9,19 +9,20 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of entries by kind and key; folder None keeps nothing."""
+    """Entries by kind and key, in memory and in a folder; folder None keeps them no longer than this object."""
 
     folder: Path | None
+    memory: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def path(self, kind: str, key: object, suffix: str = ".json") -> Path | None:
-        """Where the entry lies (its folder is made); None when nothing is kept."""
+        """Where the entry lies (its folder is made); None without a folder."""
         if self.folder is None:
             return None
         name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
@@ -31,6 +32,8 @@ class Cache:
 
     def get(self, kind: str, key: object) -> Any:
         """The JSON value kept under the key, or None (also when the entry is damaged)."""
+        if (kind, repr(key)) in self.memory:
+            return self.memory[kind, repr(key)]
         path = self.path(kind, key)
         if path is None or not path.exists():
             return None
@@ -41,6 +44,7 @@ class Cache:
 
     def put(self, kind: str, key: object, value: Any) -> None:
         """Keep a JSON value under the key."""
+        self.memory[kind, repr(key)] = value
         path = self.path(kind, key)
         if path is not None:
             write_aside(path, json.dumps(value).encode())

@@ -35,9 +35,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Base of what can be chosen at a site."""
+    """Base of what can be chosen at a site. opset: the least that its form in the graph needs."""
 
     name: ClassVar[str]
+    opset: ClassVar[int] = 13
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class StaticInt8(Choice):
     """int8 weights per output channel, uint8 activations with the ranges of the plan.
 
     weight_range: how weight scales are found, a name in solvers.grid.RANGES
-    rounding: how weights are rounded, a name in solvers.grid.ROUNDINGS; all but 'nearest' need the Gram matrix
+    rounding: how weights are rounded, a name in solvers.roundings.ROUNDINGS; all but 'nearest' need the Gram matrix
     """
 
     name: ClassVar[str] = "int8"
@@ -78,6 +79,7 @@ class WeightOnly(Choice):
     """
 
     bits: ClassVar[int]
+    opset: ClassVar[int] = 21
     group: int = 32
     symmetric: bool = True
     weight_range: str = "mse"
@@ -119,6 +121,7 @@ class Float8(Choice):
     """8-bit floats. format: 'e4m3' or 'e5m2'."""
 
     name: ClassVar[str] = "fp8"
+    opset: ClassVar[int] = 19
     format: str = "e4m3"
 
 

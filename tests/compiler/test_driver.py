@@ -10,7 +10,7 @@ import pytest
 
 import lwc
 from lwc.compiler import prove
-from lwc.compiler.core.errors import BadPlan, BudgetNotHeld
+from lwc.compiler.core.errors import BadPlan, BudgetNotHeld, UsageError
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.search import cost, evaluate
 from lwc.models import digits
@@ -32,6 +32,7 @@ def any_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(evaluate.Workbench, "ratio", ratio)
     monkeypatch.setattr(prove, "LEAST_SPEEDUP_OF_PLAN", 0.0)
+    monkeypatch.setattr(prove, "race", lambda sessions, feeds: [0.0] * len(sessions))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def samples() -> list[dict[str, np.ndarray]]:
 
 
 def compile_cnn(out: Path, samples: Any, **options: Any) -> lwc.Artifact:
-    options = {"metric": "top1", "cache": out.parent / "cache", **options}
+    options = {"metric": "top1", "backend": "ort", "cache": out.parent / "cache", **options}
     return lwc.compile(digits.path("cnn"), out, calib=samples, **options)
 
 
@@ -98,6 +99,12 @@ def test_a_latency_no_model_can_reach_writes_nothing_and_exits_with_4(tmp_path: 
         compile_cnn(tmp_path / "out.lwc", samples, max_latency=1e-6, precision="fp32")
     assert caught.value.exit_code == 4
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
+
+
+def test_a_format_that_no_runtime_executes_is_refused_and_the_others_are_named(tmp_path: Path, samples: Any) -> None:
+    with pytest.raises(UsageError, match=r"fp8 is not executed by onnxruntime") as caught:
+        compile_cnn(tmp_path / "out.lwc", samples, precision="fp8", backend="ort")
+    assert "int8" in caught.value.hint
 
 
 def test_best_effort_writes_what_was_found_over_budget(tmp_path: Path, samples: Any) -> None:

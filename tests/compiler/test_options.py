@@ -101,9 +101,6 @@ def test_refuses_a_value_out_of_range(flags: dict[str, object]) -> None:
     ("flags", "error"),
     [
         ({"backend": "tvm"}, MissingDependency),
-        ({"backend": "openvino"}, MissingDependency),
-        ({"precision": "fp16"}, UsageError),
-        ({"precision": "w4"}, UsageError),
         ({"sparsity": "channels:0.5"}, UsageError),
         ({"sparsity": "2:4"}, UsageError),
         ({"tune": 1.0}, UsageError),
