@@ -112,3 +112,20 @@ class Ledger:
 
 def _loss(option: Option) -> float:
     return min(option.loss, MOST_LOSS)
+
+
+def limits_for(
+    space: Space, float_ms: float, float_bytes: float, max_ms: float | None = None, max_bytes: float | None = None
+) -> Limits:
+    """What hard budgets of the whole model leave to its sites, the rest of it being as in float.
+
+    float_ms, float_bytes: measured of the whole cleaned model. Profiled times of sites may sum up to more than that:
+    then they are taken to be too long by that factor everywhere.
+    """
+    sites = Ledger(space, {}).totals
+    scale = min(1.0, float_ms / sites.ms) if sites.ms else 1.0
+    rest_ms, rest_bytes = float_ms - sites.ms * scale, max(0.0, float_bytes - sites.bytes)
+    return Limits(
+        inf if max_ms is None else (max_ms - rest_ms) / scale,
+        inf if max_bytes is None else max_bytes - rest_bytes,
+    )

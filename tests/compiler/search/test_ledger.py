@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwc.compiler.core.plan import Float, Float16, Site, StaticInt8, Weight4
-from lwc.compiler.search.ledger import Ledger, Limits, Totals
+from lwc.compiler.search.ledger import Ledger, Limits, Totals, limits_for
+from lwc.compiler.search.solve import solve
 from lwc.compiler.search.space import Crossing, Option, Space
 
 SITES = tuple(Site(f"n{i}", "Conv") for i in range(6))
@@ -58,3 +59,21 @@ def test_overshoot_is_counted_in_shares_of_the_limits() -> None:
     totals = Totals(ms=3.0, bytes=50, loss=0.0)
     assert totals.overshoot(Limits()) == totals.overshoot(Limits(3.0, 50)) == 0.0
     assert totals.overshoot(Limits(2.0, 40)) == pytest.approx(0.75)
+
+
+TWO = Space({s: (Option(Float(), 2.0, 40, 0.0), Option(Weight4(), 1.0, 10, 0.1)) for s in SITES[:2]})
+
+
+def test_budgets_of_the_model_leave_its_sites_what_the_rest_does_not_take() -> None:
+    assert limits_for(TWO, 5.0, 100, max_ms=4.0, max_bytes=70) == Limits(3.0, 50)
+    assert limits_for(TWO, 5.0, 100) == Limits()
+
+
+def test_profiles_that_sum_up_to_more_than_the_model_takes_are_scaled() -> None:
+    assert limits_for(TWO, 2.0, 100, max_ms=1.5).ms == pytest.approx(3.0)
+
+
+def test_budgets_below_the_rest_of_the_model_leave_nothing() -> None:
+    limits = limits_for(TWO, 5.0, 100, max_ms=0.5, max_bytes=10)
+    assert (limits.ms, limits.bytes) == (-0.5, -10)
+    assert set(solve(TWO, 1.0, "latency", limits).values()) == {Weight4()}
