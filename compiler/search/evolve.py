@@ -28,6 +28,7 @@ ATTEMPTS = 8  # draws of an offspring before a generation goes on without it
 PARTNERS = 6  # drawn for a switch, of which the one that is predicted to lose least is taken
 TOGETHER = 0.25  # share of changes that take the neighbours along
 ROUNDING = 1e-9  # of the cost
+MULTIPLY_ADDS = 4e11  # of all the runs together: some 10 s on two cores
 DISAGREE = 1.5  # times: a measured noise so far off the predicted sum is no matter of the samples
 
 
@@ -90,6 +91,19 @@ def disagree(predicted: float, measured: float, times: float = DISAGREE) -> bool
     """Whether the sum of single losses says something else than the measured noise of the whole."""
     low, high = sorted((max(predicted, 0.0), max(measured, 0.0)))
     return high > times * low and high > 0.0
+
+
+def effort_for(macs: int, samples: int, seed: int = 0) -> Effort:
+    """As many generations as the multiply-adds allow, the same on every machine; none where they allow less than two.
+
+    macs: of one run of the model;  samples: what the last stage looks at
+    """
+    offspring = Effort.offspring
+    runs = 0
+    for stage in stages_for(samples):
+        runs, offspring = runs + offspring * stage.samples, min(offspring, stage.survivors)
+    generations = min(Effort.generations, int(MULTIPLY_ADDS / max(1, macs * runs)))
+    return Effort(generations if generations > 1 else 0, seed=seed)
 
 
 def stages_for(samples: int) -> tuple[Stage, ...]:

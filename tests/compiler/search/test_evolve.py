@@ -4,10 +4,21 @@ from collections.abc import Mapping
 import pytest
 
 from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, StaticInt8, Weight4, Weight8
-from lwc.compiler.search.evolve import Effort, Evolved, Goal, Stage, disagree, evolve, quieter, refine, stages_for
+from lwc.compiler.search.evolve import (
+    Effort,
+    Evolved,
+    Goal,
+    Stage,
+    disagree,
+    effort_for,
+    evolve,
+    quieter,
+    refine,
+    stages_for,
+)
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.solve import solve
-from lwc.compiler.search.space import Option, Space
+from lwc.compiler.search.space import Crossing, Option, Space
 
 SITES = tuple(Site(f"n{i}", "MatMul") for i in range(8))
 LOSS = {site: 0.01 + 0.001 * i for i, site in enumerate(SITES)}
@@ -183,9 +194,15 @@ def test_a_plan_that_is_as_foreseen_is_left_alone(plan: Plan) -> None:
 
 
 def test_integer_neighbours_can_change_together() -> None:
-    from lwc.compiler.search.space import Crossing
-
     options = {s: (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 0.8, 1, 0.1)) for s in SITES[:2]}
     space = Space(options, (Crossing("v", SITES[0], (SITES[1],), False, 0.5, 0.5),))
     found = evolve(space, {}, lambda choices, samples: 0.0, Goal(), stages_for(4), Effort(seed=1))
     assert set(found.choices.values()) == {StaticInt8()}
+
+
+def test_large_models_get_fewer_generations_and_the_largest_none() -> None:
+    generations = [effort_for(macs, 64).generations for macs in (10**5, 10**8, 10**12)]
+    assert generations[0] == Effort().generations
+    assert generations[0] > generations[1] > generations[2] == 0
+    start = solve(SPACE, 0.06)
+    assert run(start, quieter(SPACE, start), effort_for(10**12, 64)).choices == start
