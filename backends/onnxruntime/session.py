@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime as ort
 
 from lwc.backends.onnxruntime.errors import convert
+from lwc.backends.serving import fitting
 from lwc.compiler.core.backend import Array, Feeds, Port
-from lwc.compiler.core.errors import BadCalibration
 from lwc.compiler.core.target import Target
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
@@ -72,8 +72,8 @@ class OrtSession:
 
         Raises BadCalibration when an input is missing or has another type, rank or fixed dimension.
         """
-        taken = {port.name: _fitting(port, feeds, self._name) for port in self.inputs}
-        taken |= {p.name: _fitting(p, feeds, self._name) for p in self._overridable if p.name in feeds}
+        taken = {port.name: fitting(port, feeds, self._name) for port in self.inputs}
+        taken |= {p.name: fitting(p, feeds, self._name) for p in self._overridable if p.name in feeds}
         try:
             if self._plain:
                 results = self._session.run(self._names, taken, self._run_options)
@@ -95,25 +95,6 @@ def _port(arg: ort.NodeArg) -> Port:
     dtype = np.dtype(_DTYPES.get(found[1], np.object_) if found else np.object_)
     shape = tuple(dim if isinstance(dim, int) else str(dim or "?") for dim in arg.shape or ())
     return Port(arg.name, dtype, shape)
-
-
-def _fitting(port: Port, feeds: Feeds, model: str) -> Any:
-    """The array for one input, checked against its type and shape (sequences pass unchecked)."""
-    if port.name not in feeds:
-        given = ", ".join(sorted(feeds)) or "nothing"
-        raise BadCalibration(f"{model}: no array for input '{port.name}' (given: {given}).")
-    array = feeds[port.name]
-    if port.dtype == np.object_:
-        return array
-    if not isinstance(array, np.ndarray):
-        raise BadCalibration(f"{model}: input '{port.name}' is a {type(array).__name__}, not an array.")
-    if array.dtype != port.dtype:
-        raise BadCalibration(f"{model}: input '{port.name}' is {array.dtype}; the model takes {port.dtype}.")
-    fixed = zip(array.shape, port.shape, strict=False)
-    if array.ndim != len(port.shape) or any(isinstance(want, int) and have != want for have, want in fixed):
-        want = list(port.shape)
-        raise BadCalibration(f"{model}: input '{port.name}' has shape {list(array.shape)}; the model takes {want}.")
-    return array
 
 
 def _to_ort_value(array: Any) -> ort.OrtValue:

@@ -27,15 +27,17 @@ def test_absent_package_is_not_available(monkeypatch: pytest.MonkeyPatch) -> Non
     assert backends.available() == ()
 
 
-def test_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "extra"), [("onnxruntime", "cpu"), ("openvino", "openvino")])
+def test_missing_package_says_how_to_install_it(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(MissingDependency, match=r"pip install 'lwc-compiler\[cpu\]'"):
-        backends.get("onnxruntime")
+    with pytest.raises(MissingDependency, match=rf"pip install 'lwc-compiler\[{extra}\]'") as raised:
+        backends.get(name)
+    assert raised.value.exit_code == 5
 
 
 def test_the_table_imports_no_runtime() -> None:
-    code = "import sys, lwc.backends as b; b.available(); sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys, lwc.backends as b; b.available(); sys.exit(bool({'onnxruntime', 'openvino'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from lwc.backends.onnxruntime import build
+from lwc.backends import serving
 from lwc.backends.onnxruntime.build import OnnxRuntime
 from lwc.compiler.core.backend import BuildOptions
 from lwc.compiler.core.errors import BadCalibration, BadInput, InvalidGraph, LwcError, UnsupportedOperator
@@ -131,7 +131,7 @@ def test_supports_names_the_node_that_fails_to_load() -> None:
 
 
 def test_large_models_go_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_IN_MEMORY_BYTES", 16)
+    monkeypatch.setattr(serving, "IN_MEMORY_BYTES", 16)
     found = ORT.session(read(CHAIN), TARGET).run({"x": ones(2, 4)})
     np.testing.assert_allclose(found["y"], np.sin(ones(2, 4)), rtol=1e-6)
 
