@@ -44,9 +44,9 @@ class PartialRuns:
     One object walks on from segment to segment: ask for changes in the order of the graph.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, sites_per_segment: int | None = None) -> None:
         self.job = job
-        self.cuts = Cuts(job.model, job.sites, job.sites_per_segment())
+        self.cuts = Cuts(job.model, job.sites, sites_per_segment or job.sites_per_segment())
         self._walk = Walk(job, self.cuts)
         self._suffixes: dict[tuple[str, ...], Session] = {}
         self._suffixes_of = -1

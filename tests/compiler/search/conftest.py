@@ -1,0 +1,52 @@
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Choice, Site
+from lwc.compiler.core.progress import Silent
+from lwc.compiler.driver import workbench
+from lwc.compiler.options import CompileOptions
+from lwc.compiler.prepare import Timings, prepare
+from lwc.compiler.search.apply import Applier
+from lwc.compiler.search.decide import Decider
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.job import Change, Job, job_of
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cleaned model with all int8 choices its sites have, on one thread."""
+
+    job: Job
+    bench: Workbench
+    options: dict[Site, tuple[Choice, ...]]
+
+    @property
+    def changes(self) -> list[Change]:
+        return [((site, choice),) for site, choices in self.options.items() for choice in choices[1:]]
+
+
+@pytest.fixture
+def case_of() -> Callable[..., Case]:
+    def build(
+        model: Model, samples: Sequence[Any] | None = None, count: int = 6, precisions: Sequence[str] = ("int8",)
+    ) -> Case:
+        options = CompileOptions(calib=samples, samples=None if samples else 2 * count, no_cache=True)
+        prepared = prepare(model, options, Timings(Silent()))
+        prepared = replace(prepared, target=prepared.target.with_threads(1))
+        bench = replace(workbench(prepared), apply=Applier(prepared.target))
+        offered: dict[Site, tuple[Choice, ...]] = {}
+        ranges = {}
+        for precision in precisions:
+            decider = Decider(bench, bench, prepared.search, precision=precision)
+            decider.find_sites()
+            decider.calibrate()
+            ranges.update(decider.ranges)
+            for site, choices in decider.offered.items():
+                offered[site] = (*offered.get(site, choices[:1]), *choices[1:])
+        return Case(job_of(bench, offered, ranges, count, 1_000_000_000), bench, offered)
+
+    return build
