@@ -103,6 +103,13 @@ class Weight4(WeightOnly):
 
 
 @dataclass(frozen=True)
+class Weight16(Choice):
+    """Weights stored in half precision; arithmetic stays float32."""
+
+    name: ClassVar[str] = "w16"
+
+
+@dataclass(frozen=True)
 class Float16(Choice):
     """IEEE half precision, weights and arithmetic."""
 
@@ -126,7 +133,7 @@ class Float8(Choice):
 
 
 CHOICES: tuple[type[Choice], ...] = (
-    Float, StaticInt8, DynamicInt8, Weight8, Weight4, Float16, BFloat16, Float8,
+    Float, StaticInt8, DynamicInt8, Weight8, Weight4, Weight16, Float16, BFloat16, Float8,
 )  # fmt: skip
 
 C = TypeVar("C", bound=Choice)
