@@ -42,10 +42,10 @@ class Cluster:
         distributed = dask_distributed()
         with _connected(distributed, self._address) as client:
             token = uuid.uuid4().hex
-            files = client.scatter(_files(self._job), broadcast=True, hash=False)
+            (files,) = client.scatter([_files(self._job)], broadcast=True, hash=False)
             futures = client.map(_measure, tasks, token=token, version=__version__, files=files, pure=False)
             try:
-                for _, measured in distributed.as_completed(futures, with_results=True):
+                for _, measured in distributed.as_completed(futures, loop=client.loop, with_results=True):
                     yield from measured
             except ImportError as error:
                 raise MissingDependency(
