@@ -14,7 +14,7 @@ import math
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit, array_of, is_constant, unit_of
-from lwc.compiler.analysis.weights import weight_views
+from lwc.compiler.analysis.weights import weights_at
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8
 from lwc.compiler.core.target import Target
@@ -57,7 +57,7 @@ def site_of(node: ir.Node) -> Site:
     weight = node.op_type in ("Conv", "Gemm", "ConvTranspose") or (
         node.op_type == "MatMul" and len(node.inputs) > 1 and is_constant(node.inputs[1])
     )
-    return Site(node.name or "", node.op_type, "weight" if weight or weight_views(node) else "activation")
+    return Site(node.name or "", node.op_type, "weight" if weight or weights_at(node) else "activation")
 
 
 def choices_at(model: Model, site: Site, target: Target) -> tuple[Choice, ...]:
@@ -84,7 +84,7 @@ def _is_float_layer(node: ir.Node) -> bool:
 
 def _worth_storing(node: ir.Node) -> bool:
     """Whether integers instead of its float32 constants make the file smaller: nodes and names take some 500 bytes."""
-    return sum(view.rows * view.columns for view in weight_views(node)) >= WORTH_STORING
+    return sum(view.rows * view.columns for _, view in weights_at(node)) >= WORTH_STORING
 
 
 def macs(node: ir.Node) -> int:

@@ -8,13 +8,14 @@ LSTM, GRU, RNN    W, R [directions, gates * hidden, in]
 Gather            table [entries, ...], axis 0                    an entry is a row
 others            constants of LARGE values in several rows       rows are the last axes
 
-Scope: nodes of the main graph that read float32 initializers which no caller can override.
+Scope: nodes that read float32 initializers which no caller can override. An If, Loop or Scan of the main graph
+stands for all that the nodes within it read.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,14 @@ class WeightView:
 
     index: its position among the inputs;  shape: the constant, axes joined;  axis: of `shape`, runs over inputs
     sees_activation: its columns multiply the activation that LayerStats.gram is of
+    inner: it is read in a subgraph
     """
 
     index: int
     shape: tuple[int, ...]
     axis: int
     sees_activation: bool = False
+    inner: bool = False
 
     @property
     def columns(self) -> int:
@@ -70,6 +73,18 @@ def weight_views(node: ir.Node) -> tuple[WeightView, ...]:
         return ()
     found = [_view(node, k, shape) for k, shape in shapes.items()]
     return tuple(view for view in found if view is not None)
+
+
+def weights_at(node: ir.Node) -> tuple[tuple[ir.Node, WeightView], ...]:
+    """The matrices that a node reads, and those of the nodes in its subgraphs, each with its reader."""
+    graphs = (attribute.value for attribute in node.attributes.values() if not attribute.is_ref())
+    readers = [reader for graph in graphs if isinstance(graph, ir.Graph) for reader in graph.all_nodes()]
+    inner = (
+        (reader, replace(view, sees_activation=False, inner=True))
+        for reader in readers
+        for view in weight_views(reader)
+    )
+    return (*((node, view) for view in weight_views(node)), *inner)
 
 
 def _view(node: ir.Node, index: int, shape: tuple[int, ...]) -> WeightView | None:

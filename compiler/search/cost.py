@@ -114,14 +114,16 @@ def _constant(name: str, value: np.generic) -> ir.Value:
 
 
 def weight_bytes(node: ir.Node, choice: Choice, target: Target | None = None) -> int:
-    """Bytes of the node's constant weights under the choice.
+    """Bytes of the node's constant weights under the choice; of one that n nodes read alike, an nth.
 
     Weight-only: codes, scales and zero points, exactly (target: whether it must be portable);  int8: the weight
     itself one byte each
     """
     if isinstance(choice, WeightOnly):
         return stored_bytes(node, choice, portable=target is not None and target.portable)
-    tensors = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
-    if isinstance(choice, Float) or not tensors:
-        return sum(int(tensor.nbytes) for tensor in tensors)
-    return int(tensors[0].size) + sum(int(tensor.nbytes) for tensor in tensors[1:])
+    total = stored_bytes(node, FLOAT, portable=False)
+    constants = [value for value in node.inputs if value is not None and value.const_value is not None]
+    if isinstance(choice, Float) or not constants or constants[0].const_value is None:
+        return total
+    weight, readers = constants[0].const_value, len(constants[0].uses())
+    return total - round((int(weight.nbytes) - int(weight.size)) / readers)

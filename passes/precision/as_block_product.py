@@ -17,6 +17,7 @@ from lwc.compiler.analysis.sites import SITE_KEY
 from lwc.compiler.analysis.units import Unit, array_of
 from lwc.passes.edit import replace_node
 from lwc.passes.precision.integer_weights import Bytes, Emitter, IntegerWeight, paired
+from lwc.passes.precision.solved import SmallCodes
 
 FOREIGN = "com.microsoft"
 
@@ -24,9 +25,14 @@ FOREIGN = "com.microsoft"
 def write_bits_product(emitter: Emitter, unit: Unit, weight: IntegerWeight, accuracy_level: int) -> None:
     """Put a MatMulNBits in the place of the unit. accuracy_level: 1 float32, 4 int8 activations per block."""
     stored, name, node = weight.stored, weight.name, unit.node
-    scale = emitter.as_float(emitter.constant(f"{name}.q_scale", weight.scales()))
-    inputs: list[ir.Value | None] = [node.inputs[0], emitter.constant(f"{name}.q", _blob(weight)), scale]
-    zero = None if stored.symmetric else emitter.constant(f"{name}.q_zero", _zero_blob(weight))
+    codes = emitter.once("codes", weight, lambda: emitter.constant(f"{name}.q", _blob(weight)))
+    scale = emitter.once(
+        "scale", weight, lambda: emitter.as_float(emitter.constant(f"{name}.q_scale", weight.scales()))
+    )
+    zero = None
+    if not stored.symmetric:
+        zero = emitter.once("zero", weight, lambda: emitter.constant(f"{name}.q_zero", _zero_blob(weight)))
+    inputs = [node.inputs[0], codes, scale]
     bias = _bias(emitter, unit, stored.view.rows)
     if zero is not None or bias is not None:
         inputs.append(zero)
@@ -45,15 +51,8 @@ def write_bits_product(emitter: Emitter, unit: Unit, weight: IntegerWeight, accu
 
 def write_blocked_product(emitter: Emitter, unit: Unit, weight: IntegerWeight) -> None:
     """Let MatMul multiply by a blocked DequantizeLinear; a Gemm becomes a MatMul and an Add."""
-    stored, name, node = weight.stored, weight.name, unit.node
-    codes = emitter.integers(f"{name}.q", np.ascontiguousarray(weight.codes.T), stored.bits)
-    inputs = [codes, emitter.as_float(emitter.constant(f"{name}.q_scale", weight.scales().T))]
-    if not stored.symmetric:
-        inputs.append(emitter.integers(f"{name}.q_zero", np.ascontiguousarray(weight.zeros().T), stored.bits))
-    shape = (stored.view.columns, stored.view.rows)
-    attributes = {"axis": 0, "block_size": stored.group}
-    matrix = emitter.computed("DequantizeLinear", inputs, f"{name}.blocks", shape, attributes)
-    product = emitter.node("MatMul", [node.inputs[0], matrix], f"{node.name}.blocks")
+    stored, node = weight.stored, unit.node
+    product = emitter.node("MatMul", [node.inputs[0], _blocked(emitter, weight)], f"{node.name}.blocks")
     bias = _bias(emitter, unit, stored.view.rows)
     if bias is None:
         _take_place(unit, product)
@@ -63,6 +62,24 @@ def write_blocked_product(emitter: Emitter, unit: Unit, weight: IntegerWeight) -
     assert node.graph is not None
     node.graph.insert_before(node, product)
     _take_place(unit, emitter.node("Add", [product.outputs[0], bias], f"{node.name}.sum"))
+
+
+def _blocked(emitter: Emitter, weight: IntegerWeight) -> ir.Value:
+    """[in, out] dequantized, in a node of its own for each reader, as the runtime wants it."""
+    stored, name = weight.stored, weight.name
+
+    def integers(part: str, matrix: SmallCodes) -> ir.Value:
+        return emitter.once(part, weight, lambda: emitter.integers(f"{name}.{part}", matrix.T, stored.bits))
+
+    scale = emitter.once(
+        "scale", weight, lambda: emitter.as_float(emitter.constant(f"{name}.q_scale", weight.scales().T))
+    )
+    zero = [] if stored.symmetric else [integers("q_zero", weight.zeros())]
+    shape = (stored.view.columns, stored.view.rows)
+    attributes = {"axis": 0, "block_size": stored.group}
+    return emitter.computed(
+        "DequantizeLinear", [integers("q", weight.codes), scale, *zero], f"{name}.blocks", shape, attributes
+    )
 
 
 def _take_place(unit: Unit, new: ir.Node) -> None:

@@ -8,29 +8,47 @@ scales are spread over the columns: Slice(Reshape(Expand(scales))).
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
 
 
 def float_weight(emitter: Emitter, weight: IntegerWeight) -> ir.Value:
-    """The weight's numbers in the shape of the constant."""
+    """The weight's numbers in the shape of the constant, once for all readers."""
+    return emitter.once(f"float {weight.shape}", weight, lambda: _float_weight(emitter, weight))
+
+
+def _float_weight(emitter: Emitter, weight: IntegerWeight) -> ir.Value:
     stored, name = weight.stored, weight.name
     blocks = _blocks(weight, stored.group) if _is_even(weight) else stored.view.shape
+    per_group = _blocks(weight, 1)
+    aligned = _in_own_shape(weight)
+    if aligned is not None:
+        blocks, per_group = weight.shape, aligned
     codes = stored.view.back(weight.codes).reshape(blocks)
     result = emitter.as_float(emitter.integers(f"{name}.q", codes, stored.bits))
     if not stored.symmetric:
-        zero = emitter.as_float(emitter.integers(f"{name}.q_zero", _per_group(weight, weight.zeros()), stored.bits))
+        zeros = stored.view.back(weight.zeros()).reshape(per_group)
+        zero = emitter.as_float(emitter.integers(f"{name}.q_zero", zeros, stored.bits))
         zero = _over_columns(emitter, weight, zero, f"{name}.zeros")
         result = emitter.computed("Sub", [result, zero], f"{name}.centered", blocks)
-    scale = emitter.as_float(emitter.constant(f"{name}.q_scale", _per_group(weight, weight.scales())))
+    scales = stored.view.back(weight.scales()).reshape(per_group)
+    scale = emitter.as_float(emitter.constant(f"{name}.q_scale", scales))
     scale = _over_columns(emitter, weight, scale, f"{name}.scales")
     result = emitter.computed("Mul", [result, scale], f"{name}.scaled", blocks)
     return result if blocks == weight.shape else emitter.reshaped(result, f"{name}.float", weight.shape)
+
+
+def _in_own_shape(weight: IntegerWeight) -> tuple[int, ...] | None:
+    """The shape of scales that meet the constant as it is: one group, whose columns are its last axes."""
+    view = weight.stored.view
+    if weight.stored.groups > 1 or view.axis != len(view.shape) - 1:
+        return None
+    axes = next((k for k in range(len(weight.shape)) if math.prod(weight.shape[:k]) == view.rows), None)
+    return None if axes is None else (*weight.shape[:axes], *(1 for _ in weight.shape[axes:]))
 
 
 def _is_even(weight: IntegerWeight) -> bool:
@@ -42,11 +60,6 @@ def _blocks(weight: IntegerWeight, size: int) -> tuple[int, ...]:
     view, groups = weight.stored.view, weight.stored.groups
     columns = (size,) if groups == 1 else (groups, size)
     return (*view.shape[: view.axis], *columns, *view.shape[view.axis + 1 :])
-
-
-def _per_group(weight: IntegerWeight, matrix: NDArray[Any]) -> NDArray[Any]:
-    """[out, groups] laid out as the constant, to meet its blocks."""
-    return weight.stored.view.back(matrix).reshape(_blocks(weight, 1))
 
 
 def _over_columns(emitter: Emitter, weight: IntegerWeight, value: ir.Value, name: str) -> ir.Value:

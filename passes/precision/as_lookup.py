@@ -81,7 +81,8 @@ class _Lookup:
         return matrix.reshape(len(matrix), groups, -1) if groups > 1 else matrix
 
     def _gathered(self, name: str, table: Array, dtype: ir.DataType) -> ir.Value:
-        return self._add("Gather", [self.emitter.constant(name, table), self.node.inputs[1]], "gathered", dtype)
+        kept = self.emitter.once(name, self.weight, lambda: self.emitter.constant(name, table))
+        return self._add("Gather", [kept, self.node.inputs[1]], "gathered", dtype)
 
     def _cast(self, value: ir.Value) -> ir.Value:
         return self._add("Cast", [value], "float", attributes={"to": FLOAT})

@@ -7,7 +7,7 @@ What depends on constants alone stands at the graph's start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,14 @@ class Emitter:
         self.graph = model.graph
         self._names = Names(model)
         self._prelude: list[ir.Node] = []
+        self._shared: dict[tuple[str, int, Stored], tuple[IntegerWeight, ir.Value]] = {}
+
+    def once(self, part: str, weight: IntegerWeight, make: Callable[[], ir.Value]) -> ir.Value:
+        """What `make` gives for a part of the weight, made once for all readers of the same codes stored alike."""
+        key = (part, id(weight.codes), weight.stored)
+        if key not in self._shared:
+            self._shared[key] = (weight, make())  # which keeps the codes, so that their id stays theirs
+        return self._shared[key][1]
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """A new initializer whose name derives from `name`."""
@@ -106,6 +114,7 @@ class Emitter:
     ) -> ir.Value:
         """A float value of this shape that depends on constants alone."""
         node = self.node(op, inputs, name, shape=shape, attributes=attributes)
+        node.name = None  # no runtime executes it, and files are small for small models
         self._prelude.append(node)
         return node.outputs[0]
 

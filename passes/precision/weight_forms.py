@@ -14,7 +14,9 @@ What ONNX Runtime 1.31 does on CPUs (found by saving its optimized graphs; loadi
     operator            form          portable form      why
     MatMul, Gemm        NBITS         BLOCKED            one kernel on codes; it takes blocks of BLOCKS columns
     Gather of rows      LOOKED_UP     LOOKED_UP          a folded table would take float's memory
-    all others          FOLDED        FOLDED             no kernel on codes: float's speed, an eighth of its bytes
+    all others          FOLDED        FOLDED             no kernel on codes: float's speed in a smaller file
+
+GatherBlockQuantized of com.microsoft is as fast as LOOKED_UP, keeps its scales in float32, and is not used.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from enum import Enum
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit, unit_of
-from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.analysis.weights import WeightView, weights_at
 from lwc.compiler.core.plan import Choice, WeightOnly
 from lwc.passes.edit import rank
 
@@ -77,11 +79,13 @@ class Stored:
 
 
 def stored(node: ir.Node, view: WeightView, choice: WeightOnly, *, portable: bool) -> Stored:
-    """How a constant input of the node is stored under the choice.
+    """How a constant input of a node is stored under the choice.
 
     portable: with operators of the standard domain alone
     """
     group = min(choice.group, view.columns) or view.columns
+    if view.inner:
+        return Stored(Form.FOLDED, view, choice.bits, choice.symmetric, group)
     if _is_table(node, view):
         group = group if view.columns % group == 0 else view.columns
         form = Form.LOOKED_UP if choice.bits == 8 or group % 2 == 0 else Form.FOLDED
@@ -95,17 +99,20 @@ def stored(node: ir.Node, view: WeightView, choice: WeightOnly, *, portable: boo
 
 
 def stored_bytes(node: ir.Node, choice: Choice, *, portable: bool) -> int:
-    """Bytes of all constants that the node reads, under the choice."""
-    views = {view.index: view for view in weight_views(node)} if isinstance(choice, WeightOnly) else {}
-    total = 0
-    for index, value in enumerate(node.inputs):
+    """Bytes of all constants that the node reads, under the choice; of one that n nodes read alike, an nth."""
+    weights = {(reader, view.index): view for reader, view in weights_at(node)}
+    read = {(node, index): value for index, value in enumerate(node.inputs)}
+    read.update({(reader, index): reader.inputs[index] for reader, index in weights})
+    total = 0.0
+    for (reader, index), value in read.items():
         if value is None or value.const_value is None:
             continue
-        if index in views and isinstance(choice, WeightOnly):
-            total += stored(node, views[index], choice, portable=portable).bytes
-        else:
-            total += int(value.const_value.nbytes)
-    return total
+        view = weights.get((reader, index))
+        size = int(value.const_value.nbytes)
+        if view is not None and isinstance(choice, WeightOnly):
+            size = stored(reader, view, choice, portable=portable).bytes
+        total += size / max(1, len(value.uses()))
+    return round(total)
 
 
 def product(node: ir.Node) -> Unit | None:

@@ -5,7 +5,8 @@
 How each operator's weight is written, and why, stands in weight_forms. Activations stay float, so this needs no
 ranges; rounding other than to the nearest needs the statistics of its site. Needs opset 21 (4-bit types, blocks).
 
-Scope: sites of the main graph; a constant that others read too stays for them.
+Scope: sites of the main graph, and all that the subgraphs of an If, Loop or Scan read when that is the site; a
+constant that others read too stays for them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.analysis.weights import WeightView, weights_at
 from lwc.compiler.core.errors import UnsupportedOpset
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
 from lwc.compiler.core.plan import Site, WeightOnly
@@ -26,7 +27,7 @@ from lwc.passes.precision.as_float_weight import float_weight
 from lwc.passes.precision.as_lookup import write_lookup
 from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
 from lwc.passes.precision.solved import WeightMatrix, solved_weight
-from lwc.passes.precision.weight_forms import Form, Stored, product, stored
+from lwc.passes.precision.weight_forms import Form, product, stored
 
 WEIGHT_ONLY_OPSET = 21
 _GREATEST_SCALE = float(np.finfo(np.float16).max)
@@ -71,21 +72,21 @@ class _Rewriter:
         self._ctx = ctx
         self._accuracy_level = accuracy_level
         self._emitter = Emitter(model)
-        self._floats: dict[tuple[ir.Value, Stored, int], tuple[IntegerWeight, ir.Value]] = {}
 
     def rewrite(self, node: ir.Node, site: Site, choice: WeightOnly) -> str:
         """Replace the node's constants; a reason when they stay as they are."""
-        views = weight_views(node)
-        if not views:
+        found = weights_at(node)
+        if not found:
             return "it reads no float32 constant that is worth it"
-        weights = [self._solve(node, view, site, choice) for view in views]
+        weights = [self._solve(reader, view, site, choice) for reader, view in found]
         if any(float(weight.grid.scale.max(initial=0.0)) >= _GREATEST_SCALE for weight in weights):
             return "its weights are too large for scales in half precision"
         unit = product(node)
-        orphans = [value for value in (*node.inputs, None if unit is None else unit.bias) if value is not None]
-        for view, weight in zip(views, weights, strict=True):
-            self._write(node, view, weight)
-        self._drop(orphans)
+        orphans = [reader.inputs[view.index] for reader, view in found] + [None if unit is None else unit.bias]
+        for (reader, view), weight in zip(found, weights, strict=True):
+            self._write(reader, view, weight)
+        for value in orphans:
+            _drop(value)
         return ""
 
     def finish(self) -> None:
@@ -109,7 +110,7 @@ class _Rewriter:
         if form is Form.LOOKED_UP:
             write_lookup(self._emitter, node, weight)
         elif form is Form.FOLDED:
-            node.replace_input_with(view.index, self._float(node, view, weight))
+            node.replace_input_with(view.index, float_weight(self._emitter, weight))
         else:
             unit = product(node)
             assert unit is not None
@@ -119,16 +120,10 @@ class _Rewriter:
             else:
                 write_blocked_product(self._emitter, unit, weight)
 
-    def _float(self, node: ir.Node, view: WeightView, weight: IntegerWeight) -> ir.Value:
-        """Written once for all readers that take the same codes."""
-        value = node.inputs[view.index]
-        assert value is not None
-        key = (value, weight.stored, id(weight.codes))
-        if key not in self._floats:
-            self._floats[key] = (weight, float_weight(self._emitter, weight))
-        return self._floats[key][1]
 
-    def _drop(self, values: list[ir.Value]) -> None:
-        for value in dict.fromkeys(values):
-            if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
-                self._model.graph.initializers.pop(value.name or "", None)
+def _drop(value: ir.Value | None) -> None:
+    """Remove an initializer that nobody reads any more."""
+    if value is None or value.graph is None or not value.is_initializer():
+        return
+    if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+        value.graph.initializers.pop(value.name or "", None)

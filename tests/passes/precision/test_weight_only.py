@@ -355,13 +355,59 @@ def test_float_constant_stays_for_other_readers() -> None:
     assert "w" not in both.graph.initializers
 
 
-def test_folded_weight_of_two_readers_is_stored_once() -> None:
+@pytest.mark.parametrize("target", [TARGET, PORTABLE], ids=["", "portable"])
+@pytest.mark.parametrize(
+    ("op", "inputs", "shape"),
+    [
+        ("Conv", "float[1,32,8] x", (32, 32, 1)),
+        ("MatMul", "float[8,32] x", (32, 32)),
+        ("Gather", "int64[9] x", (32, 32)),
+    ],
+)
+def test_weight_of_two_readers_is_stored_once(op: str, inputs: str, shape: tuple[int, ...], target: Any) -> None:
+    order = "w, x" if op == "Gather" else "x, w"
+    text = f"({inputs}) => (float y, float z) {{ y = {op} ({order})\n z = {op} ({order}) }}"
     model = graph(
-        "(float[1,32,8] x) => (float[1,32,8] y, float[1,32,8] z) { y = Conv (x, w)\n z = Conv (x, w) }",
-        {"w": draw(32, 32, 1)},
+        text.replace(
+            "float y, float z", "float[a,b,c] y, float[d,e,f] z" if op == "Conv" else "float[a,b] y, float[c,d] z"
+        ),
+        {"w": draw(*shape)},
     )
-    after, _ = applied(model, Weight8(group=0))
-    assert [name for name in after.graph.initializers if name.endswith(".q")] == ["w.q"]
+    choice = Weight4(group=16, symmetric=False)
+    after, _ = applied(model, choice, target)
+    found = [
+        name
+        for name in after.graph.initializers
+        if name.startswith("w.q") and name.split(".")[1] in ("q", "q_scale", "q_zero")
+    ]
+    tensors = [value.const_value for value in after.graph.initializers.values() if value.const_value is not None]
+    large = sum(tensor.nbytes for tensor in tensors if tensor.dtype != ir.DataType.INT64 and tensor.size > 1)
+    assert sorted(found) == ["w.q", "w.q_scale", "w.q_zero"]
+    assert large == sum(weight_bytes(node, choice, target) for node in model.graph)
+
+
+def test_weights_in_subgraphs_belong_to_the_node_that_holds_them() -> None:
+    model = graph(
+        """(float[4,32] x, bool p) => (float[4,32] y) {
+            y = If (p) <then_branch = t () => (float[4,32] a) { a = MatMul (x, w) },
+                        else_branch = e () => (float[4,32] b) { v = Mul (x, x)\n b = Gemm (v, w) }>
+        }""",
+        {"w": draw(32, 32)},
+    )
+    (site,) = [site for site in find_sites(model, TARGET) if site.op == "If"]
+    choice = next(choice for choice in choices_at(model, site, TARGET) if choice.name == "w4")
+    after = model.fork()
+    assert EXACTLY.run(after.ir, PassContext(TARGET, Plan({site: choice}))).changed == (site,)
+    assert "w" not in after.graph.initializers
+    assert weight_bytes(model.graph[0], choice) == sum(
+        value.const_value.nbytes
+        for value in after.graph.initializers.values()
+        if value.const_value is not None and value.const_value.dtype != ir.DataType.INT64
+    )
+    for branch in (True, False):
+        feeds = {"x": draw(4, 32), "p": np.array(branch)}
+        wanted, found = run(model, feeds)[0], run(after, feeds)[0]
+        assert 15 < 10 * np.log10(np.square(wanted).sum() / np.square(wanted - found).sum()) < 40
 
 
 def test_rounding_by_the_gram_matrix_loses_less_at_the_output() -> None:
