@@ -32,6 +32,7 @@ class Target:
     channel_alignment: channel counts that are not multiples of it run slower
     byte_ops: operators without quantized forms that its runtime runs on 8-bit tensors as they are
     bf16_by_hint: its runtime executes bfloat16 as a property of the whole compiled model, not by types in the graph
+    power_of_two_scales: it rescales integers by shifts, so every scale of static int8 is a power of two
     portable: models for it may use operators of the standard ONNX domain alone
     threads: intra-op threads used for running and measuring
     """
@@ -47,6 +48,7 @@ class Target:
     byte_ops: frozenset[str] = BYTE_OPS
     bf16_by_hint: bool = False
     portable: bool = False
+    power_of_two_scales: bool = False
     threads: int = 1
     memory_bytes: int | None = None
     processor: str = ""

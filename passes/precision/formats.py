@@ -7,16 +7,18 @@ reads and nobody makes as integers is quantized where it is made, once for all r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit, factor, unit_of
 from lwc.compiler.core.plan import Range, Site
-from lwc.compiler.core.target import BYTE_OPS
+from lwc.compiler.core.target import Target
 from lwc.passes.precision.followers import follows
 
+_CODES_END_WITH = frozenset({"HardSigmoid", "HardSwish"})
 _OWN_RANGE = {"HardSigmoid": Range(0.0, 1.0), "Tanh": Range(-1.0, 1.0)}  # part of how these are written
 
 
@@ -26,6 +28,7 @@ class Formats:
 
     made: integer values and the unit or follower that makes them
     ranges: of every value that is quantized, or written as integers by a unit
+    clipping: units whose activation stays a node, because its ends are no ends of the codes
     """
 
     units: dict[ir.Node, Unit]
@@ -33,6 +36,7 @@ class Formats:
     followers: set[ir.Node] = field(default_factory=set)
     made: dict[ir.Value, ir.Node] = field(default_factory=dict)
     ranges: dict[ir.Value, Range] = field(default_factory=dict)
+    clipping: set[Unit] = field(default_factory=set)
 
     def reads_integers(self, node: ir.Node, index: int) -> bool:
         """Whether this input will be fed with integers."""
@@ -42,13 +46,13 @@ class Formats:
 
 
 def decide_formats(
-    graph: ir.Graph, sites: Iterable[Site], ranges: Mapping[str, Range], byte_ops: frozenset[str] = BYTE_OPS
+    graph: ir.Graph, sites: Iterable[Site], ranges: Mapping[str, Range], target: Target
 ) -> tuple[Formats, dict[Site, str]]:
     """Formats of all values for these static int8 sites; the sites that stay float, and why."""
     units, refused = find_units(graph, sites)
     while True:
         formats = Formats(dict(units))
-        failed = _Flow(graph, formats, ranges, byte_ops).run()
+        failed = _Flow(graph, formats, ranges, target).run()
         if not failed:
             _share_scales_of_concats(graph, formats)
             return formats, refused
@@ -88,7 +92,7 @@ def required_values(model: ir.Model, sites: Iterable[Site]) -> frozenset[str]:
     return frozenset(name for name in names if name)
 
 
-def _wanted(units: Mapping[ir.Node, Unit], byte_ops: frozenset[str] = BYTE_OPS) -> set[ir.Value]:
+def _wanted(units: Mapping[ir.Node, Unit], follows: Callable[[ir.Node], bool] = follows) -> set[ir.Value]:
     """Values that reach an integer unit, if only through operators that work on codes."""
     pending = [value for unit in units.values() for value in unit.operands()]
     wanted: set[ir.Value] = set()
@@ -98,7 +102,7 @@ def _wanted(units: Mapping[ir.Node, Unit], byte_ops: frozenset[str] = BYTE_OPS) 
             continue
         wanted.add(value)
         node = value.producer()
-        if node is not None and node not in units and follows(node, byte_ops) and node.inputs[0] is not None:
+        if node is not None and node not in units and follows(node) and node.inputs[0] is not None:
             pending.append(node.inputs[0])
     return wanted
 
@@ -110,12 +114,12 @@ class _Flow:
     graph: ir.Graph
     formats: Formats
     ranges: Mapping[str, Range]
-    byte_ops: frozenset[str]
+    target: Target
 
     def run(self) -> dict[Site, str]:
         """The units that cannot be integer, with the reason."""
         failed: dict[Site, str] = {}
-        wanted = _wanted(self.formats.units, self.byte_ops)
+        wanted = _wanted(self.formats.units, self._follows)
         made = self.formats.made
         for node in self.graph:
             unit = self.formats.units.get(node)
@@ -123,13 +127,15 @@ class _Flow:
                 reason = self._refusal(unit, wanted)
                 if reason:
                     failed[Site(node.name or "", node.op_type)] = reason
-            elif follows(node, self.byte_ops) and node.inputs[0] in made:
+            elif self._follows(node) and node.inputs[0] in made:
                 self.formats.followers.add(node)
                 made.update(dict.fromkeys(node.outputs, node))
         return failed
 
     def _refusal(self, unit: Unit, wanted: set[ir.Value]) -> str:
         """Give the unit its operands and its output; a reason when it cannot have them."""
+        if self.target.power_of_two_scales and unit.node.op_type in _CODES_END_WITH:
+            return "it clips at the ends of its codes, which a power of two does not meet"
         if unit.output.is_graph_output() and unit.output not in self.graph.outputs:
             return "its output leaves through a subgraph"
         for value in unit.operands():
@@ -146,9 +152,18 @@ class _Flow:
         if given is None:
             return f"the plan has no range for its output '{unit.output.name}'"
         self.formats.ranges[unit.output] = Range(max(given.low, unit.floor), min(given.high, unit.ceiling))
+        if self.target.power_of_two_scales and not {unit.floor, unit.ceiling} <= {-math.inf, 0.0, math.inf}:
+            if unit.node.op_type not in ("Conv", "Gemm"):
+                return "its activation clips at the ends of its codes, which a power of two does not meet"
+            self.formats.clipping.add(unit)
         self.formats.emitting.add(unit.node)
         self.formats.made[unit.output] = unit.node
         return ""
+
+    def _follows(self, node: ir.Node) -> bool:
+        """A factor must keep powers of two where the scales are such."""
+        times = factor(node) if self.target.power_of_two_scales else None
+        return follows(node, self.target.byte_ops) and (times is None or math.frexp(times)[0] == 0.5)
 
     def _output_range(self, unit: Unit) -> Range | None:
         return _OWN_RANGE.get(unit.node.op_type) or self.ranges.get(unit.output.name or "")

@@ -22,13 +22,20 @@ class Scale:
     dtype: np.dtype[Any]
 
     @staticmethod
-    def of(range_: Range, symmetric: bool, one_sided: bool) -> Scale:
+    def of(range_: Range, symmetric: bool, one_sided: bool, power_of_two: bool = False) -> Scale:
         """uint8 over the range; for targets with symmetric activations int8 with zero point 0.
 
         one_sided: the ends of the range stand for a swallowed activation, so they must be the ends of the codes
+        power_of_two: the step is rounded up to one; of the ends only zero is an end of the codes then
         """
         dtype = np.dtype(np.int8 if symmetric else np.uint8)
-        step, zero = affine_parameters(range_, dtype, symmetric and not one_sided)
+        centered = symmetric and not one_sided
+        step, zero = affine_parameters(range_, dtype, centered)
+        if power_of_two:
+            step = np.float32(up_to_power_of_two(step))
+            if not centered:
+                first = np.iinfo(dtype).min
+                return Scale(float(step), first + round(-min(range_.low, 0.0) / float(step)), dtype)
         return Scale(float(step), int(zero), dtype)
 
     def codes(self, values: Any) -> Any:
@@ -36,6 +43,12 @@ class Scale:
         limits = np.iinfo(self.dtype)
         codes = np.rint(np.asarray(values, np.float64) / self.step) + self.zero
         return np.clip(codes, limits.min, limits.max).astype(self.dtype)
+
+
+def up_to_power_of_two(steps: Any) -> Any:
+    """For each positive number the least power of two that is not below it."""
+    mantissa, exponent = np.frexp(np.asarray(steps, np.float64))
+    return np.ldexp(1.0, exponent - (mantissa == 0.5)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

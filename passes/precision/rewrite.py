@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from lwc.passes.edit import redirect
 from lwc.passes.precision.followers import Shuffle, channel_shuffle
 from lwc.passes.precision.formats import Formats
 from lwc.passes.precision.integers import Codes, Scale, Writer
+from lwc.passes.precision.lowered import Lowered
 from lwc.passes.precision.lowerings import lower
 from lwc.passes.precision.weights import Weights
 
@@ -28,7 +30,8 @@ class Rewriter:
         self.symmetric = target.symmetric_activations
         self.byte_ops = target.byte_ops
         self.writer = Writer(model)
-        self.weights = Weights(self.writer, target.reduce_range)
+        self.power_of_two = target.power_of_two_scales
+        self.weights = Weights(self.writer, target.reduce_range, self.power_of_two)
         self._codes: dict[ir.Value, Codes] = {}
         self._dead: dict[ir.Node, None] = {}
         self._kept: set[ir.Node] = set()
@@ -52,7 +55,7 @@ class Rewriter:
     def codes(self, value: ir.Value) -> Codes:
         """The integer form of a value, quantized where it is made when nothing made it yet."""
         if value not in self._codes:
-            scale = Scale.of(self.formats.ranges[value], self.symmetric, one_sided=False)
+            scale = self._scale(self.formats.ranges[value])
             node = self.writer.quantize(value, scale, value)
             producer = value.producer()
             if producer is None:
@@ -68,7 +71,7 @@ class Rewriter:
 
     def output_scale(self, unit: Unit) -> Scale:
         """The scale a unit writes its output with."""
-        return Scale.of(self.formats.ranges[unit.output], self.symmetric, unit.activation is not None)
+        return self._scale(self.formats.ranges[unit.output], one_sided=unit.activation is not None)
 
     def dequantized(self, codes: Codes, like: ir.Value, before: ir.Node) -> ir.Value:
         """A float view of codes, for one reader."""
@@ -81,8 +84,11 @@ class Rewriter:
         array = array_of(value)
         if scale is None:
             low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-            scale = Scale.of(Range(low, high), self.symmetric, one_sided=False)
+            scale = self._scale(Range(low, high))
         return Codes(self.writer.constant(f"{value.name}.q", scale.codes(array)), scale)
+
+    def _scale(self, range_: Range, *, one_sided: bool = False) -> Scale:
+        return Scale.of(range_, self.symmetric, one_sided, self.power_of_two)
 
     # Nodes
 
@@ -92,6 +98,8 @@ class Rewriter:
 
     def _rewrite_unit(self, unit: Unit) -> None:
         result = lower(self, unit)
+        if unit in self.formats.clipping:
+            result = self._clipped(result, unit)
         own = () if result.kept else (unit.node,)
         self._dead.update(dict.fromkeys(node for node in (*own, *unit.tail) if node not in self._kept))
         output = unit.output
@@ -110,6 +118,14 @@ class Rewriter:
             self.graph.insert_after(producer, node)
             self._rename_result(result.value, output)
             self._publish(output, Codes(node.outputs[0], result.read_as), node)
+
+    def _clipped(self, result: Lowered, unit: Unit) -> Lowered:
+        """The result behind the unit's activation, whose ends are no ends of the codes."""
+        last = unit.activation
+        assert last is not None
+        self.keep(last)
+        last.replace_input_with(0, result.value)
+        return replace(result, value=unit.output)
 
     def _rename_result(self, result: ir.Value, output: ir.Value) -> None:
         """The float result takes the name of what it stands for, unless that is a graph output."""

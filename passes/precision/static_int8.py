@@ -38,7 +38,7 @@ class QuantizeStatic(Pass):
             return Outcome()
         if opset(model) < QDQ_OPSET:
             raise UnsupportedOpset(f"The model has opset {opset(model)}; int8 needs {QDQ_OPSET}.", "Raise it first.")
-        formats, refused = decide_formats(model.graph, chosen, ctx.plan.ranges, ctx.target.byte_ops)
+        formats, refused = decide_formats(model.graph, chosen, ctx.plan.ranges, ctx.target)
         methods = {site.name: choice.weight_range for site, choice in chosen.items()}
         Rewriter(model, formats, methods, ctx.target).run()
         by_name = {site.name: site for site in chosen}

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lwc.compiler.analysis.units import Unit, array_of
-from lwc.passes.precision.integers import Writer
+from lwc.passes.precision.integers import Writer, up_to_power_of_two
 from lwc.passes.solvers.rounding import ScaleMethod, quantize_per_channel
 
 _LARGEST_BIAS = float(1 << 30)  # half of int32's reach: the other half is for the sum
@@ -34,9 +34,10 @@ class QuantizedWeight:
 class Weights:
     """Quantizes the weights of one model, each once however many units share it."""
 
-    def __init__(self, writer: Writer, reduce_range: bool) -> None:
+    def __init__(self, writer: Writer, reduce_range: bool, power_of_two: bool = False) -> None:
         self._writer = writer
         self._reduce_range = reduce_range
+        self._power_of_two = power_of_two
         self._known: dict[tuple[ir.Value, int | None, float, str, bool], QuantizedWeight] = {}
 
     def weight(self, unit: Unit, method: str, *, transposed: bool = False) -> QuantizedWeight:
@@ -49,6 +50,9 @@ class Weights:
                 array, axis = np.ascontiguousarray(array.T), 1 - (axis or 0)
             how: ScaleMethod = "mse" if method == "mse" else "minmax"
             codes, steps, _ = quantize_per_channel(array, axis, reduce_range=self._reduce_range, scale_method=how)
+            if self._power_of_two:
+                steps = up_to_power_of_two(steps)
+                codes = _codes(array, steps, axis)
             self._known[key] = self._write(value.name or "weight", codes, steps, axis)
         return self._known[key]
 
@@ -65,8 +69,7 @@ class Weights:
         bias = _bias_array(unit, len(np.atleast_1d(weight.steps)))
         steps = self._steps_for(unit, weight, np.abs(bias) / step)
         if not np.array_equal(steps, weight.steps):
-            codes = np.rint(_weight_array(unit) / _along(steps, weight.axis, _weight_array(unit).ndim))
-            codes = np.clip(codes, -127, 127).astype(np.int8)
+            codes = _codes(_weight_array(unit), steps, weight.axis)
             weight = self._write(_weight_value(unit).name or "weight", codes, steps, weight.axis)
         return weight, self._write_bias(unit, bias, np.float32(step) * np.broadcast_to(steps, bias.shape))
 
@@ -75,7 +78,8 @@ class Weights:
         reach = _reach(_weight_array(unit), weight.axis)
         peak = bias.max(initial=0.0) if weight.axis is None else bias
         steps = np.where((reach == 0) & (peak > 0), peak / _BIAS_OF_ZEROS, weight.steps)
-        return np.maximum(steps, peak / _LARGEST_BIAS).astype(np.float32)
+        steps = np.maximum(steps, peak / _LARGEST_BIAS).astype(np.float32)
+        return up_to_power_of_two(steps) if self._power_of_two else steps
 
     def _write(self, name: str, codes: NDArray[Any], steps: NDArray[np.float32], axis: int | None) -> QuantizedWeight:
         constant = self._writer.constant
@@ -118,6 +122,10 @@ def _bias_array(unit: Unit, channels: int) -> NDArray[np.float64]:
 def _reach(array: NDArray[Any], axis: int | None) -> NDArray[Any]:
     other = tuple(k for k in range(array.ndim) if k != axis)
     return np.asarray(np.abs(array).max(axis=other, initial=0.0))
+
+
+def _codes(array: NDArray[Any], steps: NDArray[np.float32], axis: int | None) -> NDArray[np.int8]:
+    return np.clip(np.rint(array / _along(steps, axis, array.ndim)), -127, 127).astype(np.int8)
 
 
 def _along(steps: NDArray[np.float32], axis: int | None, rank: int) -> NDArray[np.float32]:
