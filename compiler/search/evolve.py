@@ -60,10 +60,10 @@ class Stage:
 class Effort:
     """How long to search. patience: generations without a better plan after which it ends."""
 
-    generations: int = 20
-    offspring: int = 12
+    generations: int = 8
+    offspring: int = 10
     switches: int = 3
-    patience: int = 5
+    patience: int = 3
     seed: int = 0
 
 

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -42,6 +43,12 @@ def test_times_that_the_clock_cannot_tell_apart_are_equal() -> None:
     quiet, noisy = point(1.01, 100, 0.0), point(1.0, 100, 0.005)
     assert Front.of([noisy, quiet]).beaten == (noisy,)
     assert not Front.of([point(1.1, 100, 0.0), noisy]).beaten
+
+
+def test_drops_are_told_apart_in_steps_and_one_below_zero_is_luck() -> None:
+    fast, lucky = point(1.0, 100, 0.0004), point(2.0, 100, -0.02)
+    assert Front.of([fast, lucky]).beaten == (lucky,)
+    assert not Front.of([fast, lucky], resolution=1e-4).beaten
 
 
 def test_of_equal_points_the_one_with_less_noise_stays() -> None:
@@ -102,7 +109,8 @@ class ToyBench:
 
 def test_the_front_is_measured_end_to_end() -> None:
     measured: list[None] = []
-    front = find_front(ToyBench(), SPACE, RANGES, 12.0, each=lambda: measured.append(None))  # type: ignore[arg-type]
+    bench: Any = ToyBench()
+    front = find_front(bench, SPACE, RANGES, 12.0, resolution=1e-6, each=lambda: measured.append(None))
     assert len(measured) == len(front.points) + len(front.beaten)
     fastest, slowest = front.points[0], front.points[-1]
     assert (fastest.ms, fastest.speedup, fastest.bytes) == (pytest.approx(6.0), pytest.approx(2.0), 600)
