@@ -23,6 +23,8 @@ Array = NDArray[np.floating]
 LEVELS = 256
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 EXPONENTS = tuple(k / 20 for k in range(20))
+# Thresholds that outlier suppression tries, as shares of the largest channel.
+SHARES = tuple(2.0 ** (-k / 2) for k in range(13))
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Smoothing:
 
     scale: Floats
     shift: Floats
+
+    def does_something(self) -> bool:
+        return bool((self.scale != 1).any() or self.shift.any())
 
     def input(self, x: Array) -> Floats:
         """x' of rows [..., in]."""
@@ -166,6 +171,47 @@ def smooth_search(
     """
     tried = [unchanged(len(low))]
     tried += [smooth_quant(low, high, weight, alpha, shift=shift) for alpha in alphas]
+    return min(tried, key=lambda s: integer_loss(s, low, high, mean, weight, gram, levels))
+
+
+def common_tails(low: Floats, high: Floats, mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:
+    """Ranges where each channel reaches as many deviations from its mean as the farthest of all channels was seen to.
+
+    Few samples show the tails of few channels. Scales made from what was seen of the others let new data leave the
+    range: minilm-l3, 8 samples, one layer: 35 dB as it is, 24 dB with scales from what was seen, 34 dB with these.
+
+    low, high, mean, deviation: [in];  returns low, high, not narrower; a tensor without negative values keeps its low
+    """
+    live = deviation > 0
+    reach = np.maximum(high - mean, mean - low)
+    farthest = float((reach[live] / deviation[live]).max(initial=0.0))
+    below = low if (low >= 0).all() else np.minimum(low, mean - farthest * deviation)
+    return below, np.maximum(high, mean + farthest * deviation)
+
+
+def outlier_suppression(
+    low: Floats,
+    high: Floats,
+    mean: Floats,
+    weight: Array,
+    gram: Floats,
+    *,
+    shift: bool = True,
+    levels: int = LEVELS,
+) -> Smoothing:
+    """Scale down the channels beyond a threshold t and leave the others: s = max(1, max|x - z| / t).
+
+    t is searched, in half powers of two below the largest channel (Outlier Suppression+, Wei et al. 2023). Channels are
+    never scaled up, so those that stay small in few samples cannot leave the range. Differs: scored by
+    `integer_loss` instead of by running the block. Doing nothing is tried too.
+
+    low, high, mean: [in] of x;  weight: [out, in] of all readers;  gram: E[x x^T] [in, in]
+    """
+    center = (low + high) / 2 if shift else np.zeros(len(low))
+    reach = np.maximum(np.abs(high - center), np.abs(low - center))
+    tried = [unchanged(len(low))]
+    if reach.max(initial=0.0) > 0:
+        tried += [Smoothing(np.maximum(1.0, reach / (reach.max() * share)), center) for share in SHARES]
     return min(tried, key=lambda s: integer_loss(s, low, high, mean, weight, gram, levels))
 
 

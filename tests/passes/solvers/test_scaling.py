@@ -9,11 +9,14 @@ from lwc.passes.solvers.grid import Grid, layer_loss
 from lwc.passes.solvers.rounding import dequantize, quantize_per_channel
 from lwc.passes.solvers.scaling import (
     ALPHAS,
+    SHARES,
     Smoothing,
     awq_search,
     bias_absorption,
+    common_tails,
     cross_layer_equalization,
     integer_loss,
+    outlier_suppression,
     repq,
     smooth_quant,
     smooth_search,
@@ -158,6 +161,33 @@ def test_the_search_does_nothing_where_that_is_best() -> None:
     low, high = -np.ones(8), np.ones(8)
     found = smooth_search(low, high, x.mean(0), weight, x.T @ x / len(x), shift=False)
     np.testing.assert_allclose(found.scale, 1.0)
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_outlier_suppression_finds_the_least_measured_loss_over_its_thresholds(shift: bool) -> None:
+    x, weight = outliers(), drawn(7, 16)
+    low, high, mean, gram = moments(x)
+    found = outlier_suppression(low, high, mean, weight, gram, shift=shift)
+    center = (low + high) / 2 if shift else np.zeros(16)
+    reach = np.maximum(high - center, center - low)
+    tried = [Smoothing(np.maximum(1.0, reach / (reach.max() * share)), center) for share in SHARES]
+    least = min(measured(x, weight, smoothing) for smoothing in (unchanged(16), *tried))
+    assert measured(x, weight, found) <= 1.1 * least
+    assert measured(x, weight, found) < 0.5 * measured(x, weight, unchanged(16))
+    assert (found.scale >= 1).all()
+
+
+def test_a_tail_that_one_channel_shows_is_expected_of_all() -> None:
+    low, high = np.array([-2.0, -1.0, 0.5]), np.array([2.0, 9.0, 0.5])
+    below, above = common_tails(low, high, np.array([0.0, 1.0, 0.5]), np.array([1.0, 2.0, 0.0]))
+    np.testing.assert_allclose(above, [4.0, 9.0, 0.5])
+    np.testing.assert_allclose(below, [-4.0, -7.0, 0.5])
+
+
+def test_values_that_are_never_negative_are_not_expected_to_become_so() -> None:
+    below, above = common_tails(np.zeros(2), np.array([1.0, 8.0]), np.array([0.5, 1.0]), np.ones(2))
+    assert below.tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(above, [7.5, 8.0])
 
 
 def test_one_scale_after_repq_gives_the_codes_of_one_scale_per_channel() -> None:
