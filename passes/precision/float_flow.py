@@ -53,6 +53,9 @@ class FloatFlow:
     inputs: dict[ir.Value, ir.DataType] = field(default_factory=dict)
     refused: dict[Site, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._planned = {site.name for site in self.ctx.plan.choices}
+
     def decide(self) -> FloatFlow:
         """Fill in what is decided."""
         nodes = {node.name: node for node in self.model.graph}
@@ -82,9 +85,8 @@ class FloatFlow:
         unit = unit_of(node)
         reason = self._judge(node, dtype, stats.get(node.name or ""))
         if not reason and isinstance(unit, Unit):
-            others = {site.name for site in self.ctx.plan.choices}
             for part in unit.tail:
-                if part.name in others or self._judge(part, dtype, stats.get(part.name or "")):
+                if part.name in self._planned or self._judge(part, dtype, stats.get(part.name or "")):
                     break
         return reason
 
@@ -120,10 +122,9 @@ class FloatFlow:
         self.inputs.update(dict.fromkeys(inputs, dtype))
 
     def _candidates(self, dtype: ir.DataType) -> dict[ir.Node, Conversion]:
-        planned = {site.name for site in self.ctx.plan.choices}
         found: dict[ir.Node, Conversion] = {}
         for node in self.model.graph:
-            if node.op_type not in COMMUTES or node in self.conversions or node.name in planned:
+            if node.op_type not in COMMUTES or node in self.conversions or node.name in self._planned:
                 continue
             how = self._possible(node, dtype, None)
             if isinstance(how, Conversion):
@@ -154,20 +155,21 @@ class FloatFlow:
         inputs: set[ir.Value],
     ) -> dict[ir.Node, Conversion]:
         made = {v for node, how in self.conversions.items() if how.dtype == dtype for v in _made(node, how)} | inputs
-        found: dict[ir.Node, Conversion] = {}
+        known = dict(self.conversions)
         for node, how in candidates.items():
             data = [value for value in _read(node, how) if constant(value) is None]
             if not data or any(value not in made for value in data):
                 continue
-            known = {**self.conversions, **found, node: how}
+            known[node] = how
             outputs = _made(node, how)
             leaving = sum(self._is_read_as_float(value, known, candidates, wanted) for value in outputs)
             otherwise = sum(not self._is_read_as_float(value, known, candidates, wanted) for value in set(data))
             otherwise += sum(value in wanted for value in outputs)
             if any(value in wanted for value in outputs) and leaving <= otherwise:
-                found[node] = how
                 made.update(outputs)
-        return found
+            else:
+                del known[node]
+        return {node: how for node, how in known.items() if node not in self.conversions}
 
     def _is_read_as_float(
         self,

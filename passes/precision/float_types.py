@@ -53,7 +53,8 @@ def conversion(node: ir.Node, opsets: Mapping[str, int], dtype: ir.DataType) -> 
     )
     if not inputs:
         return _nothing_to_change(node, bool(floats), dtype)
-    before, after = (_output_types(schema, node, opsets, taken, dtype) for taken in ((), inputs))
+    proto = _anonymous(node)
+    before, after = (_output_types(schema, node, proto, opsets, taken, dtype) for taken in ((), inputs))
     changed = tuple(k for k, kind in enumerate(after) if kind != before[k])
     if any(kind is None for kind in (*before, *after)) or any(after[k] != dtype for k in changed):
         return "ONNX does not tell the types of its outputs"
@@ -109,9 +110,20 @@ def _allowed(domain: str, op_type: str, version: int) -> Mapping[str, frozenset[
     return {each.type_param_str: frozenset(each.allowed_type_strs) for each in constraints}
 
 
+def _anonymous(node: ir.Node) -> onnx.NodeProto:
+    """The node with inputs i0, i1 ... and outputs o0, o1 ..., where they are there."""
+    proto = ir.serde.serialize_node(node)
+    for names in (proto.input, proto.output):
+        del names[:]
+    proto.input.extend("" if value is None else f"i{k}" for k, value in enumerate(node.inputs))
+    proto.output.extend(f"o{k}" if value.name else "" for k, value in enumerate(node.outputs))
+    return proto
+
+
 def _output_types(
     schema: onnx.defs.OpSchema,
     node: ir.Node,
+    proto: onnx.NodeProto,
     opsets: Mapping[str, int],
     taken: tuple[int, ...],
     dtype: ir.DataType,
@@ -120,11 +132,6 @@ def _output_types(
 
     Absent outputs count as float32; None where inference gives nothing.
     """
-    proto = ir.to_proto(node)
-    for name in ("input", "output"):
-        del getattr(proto, name)[:]
-    proto.input.extend("" if value is None else f"i{k}" for k, value in enumerate(node.inputs))
-    proto.output.extend(f"o{k}" if value.name else "" for k, value in enumerate(node.outputs))
     types = {
         f"i{k}": _type_of(value, dtype if k in taken else None)
         for k, value in enumerate(node.inputs)
