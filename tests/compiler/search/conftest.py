@@ -10,10 +10,10 @@ from lwc.compiler.core.progress import Silent
 from lwc.compiler.driver import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
-from lwc.compiler.search.apply import Applier
-from lwc.compiler.search.decide import Decider
+from lwc.compiler.search.decide import Decider, Wanted
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.job import Change, Job, job_of
+from lwc.compiler.search.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,15 @@ def case_of() -> Callable[..., Case]:
         options = CompileOptions(calib=samples, samples=None if samples else 2 * count, no_cache=True)
         prepared = prepare(model, options, Timings(Silent()))
         prepared = replace(prepared, target=prepared.target.with_threads(1))
-        bench = replace(workbench(prepared), apply=Applier(prepared.target))
+        bench = workbench(prepared)
         offered: dict[Site, tuple[Choice, ...]] = {}
-        ranges = {}
+        numbers = Numbers(bench, prepared.search)
         for precision in precisions:
-            decider = Decider(bench, bench, prepared.search, precision=precision)
+            decider = Decider(bench, numbers, Wanted(precision))
             decider.find_sites()
             decider.calibrate()
-            ranges.update(decider.ranges)
             for site, choices in decider.offered.items():
                 offered[site] = (*offered.get(site, choices[:1]), *choices[1:])
-        return Case(job_of(bench, offered, ranges, count, 1_000_000_000), bench, offered)
+        return Case(job_of(bench, offered, numbers.ranges, count, 1_000_000_000), bench, offered)
 
     return build
