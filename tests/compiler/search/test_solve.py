@@ -208,3 +208,8 @@ def test_greedy_steps_stand_in_where_the_program_runs_out_of_time(monkeypatch: p
     choices = solve(space, budget)
     assert space.predicted_loss(choices) <= budget
     assert space.predicted_ms(choices) < 0.95 * space.predicted_ms(space.complete({}))
+
+
+def test_throughput_is_what_latency_is() -> None:
+    space = large_space(30)
+    assert solve(space, 0.01, "throughput") == solve(space, 0.01, "latency")
