@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lwc.compiler.analysis.shapes import forget_inner_shapes
 from lwc.compiler.assemble import assemble_report, write_artifact
 from lwc.compiler.core.artifact import Artifact, check_destination, replacing
 from lwc.compiler.core.errors import BadPlan, BudgetNotHeld, UnsupportedOperator, UsageError
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.opset import OLDEST, ensure_opset
-from lwc.compiler.core.pass_ import PassContext, Pipeline, Skip
+from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.report import Accuracy, LatencyPair
-from lwc.compiler.core.target import Target
+from lwc.compiler.measure import latency
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, prepare, runtimes
 from lwc.compiler.prove import (
@@ -27,12 +25,15 @@ from lwc.compiler.prove import (
     input_candidate,
     prove,
 )
-from lwc.compiler.search.decide import PRECISIONS, Decider
+from lwc.compiler.search.decide import PRECISIONS, Decider, Wanted
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
+from lwc.compiler.search.ledger import Limits, limits_for
+from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.pareto import weight_bytes_of
+from lwc.compiler.search.rounding import gram_sources, needs_gram
+from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Space
-from lwc.passes.canonicalize.name_nodes import NameNodes
-from lwc.passes.precision import PRECISION_PASSES
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,18 @@ def decide_for_all(
     """A decision for each runtime, and why a runtime has none. Raises UnsupportedOperator when none can run it."""
     decisions: list[Decision] = []
     refused: dict[str, str] = {}
-    first: Decider | None = None
+    numbers = numbers_of(prepared, options, timings)
     places = [prepared.on(backend) for backend in runtimes(options)]
     refuse_precision(options.precision, places)
     for place in places:
         if options.plan is not None:
-            decisions.append(Decision(place, read_plan(options, prepared.clean), Space({})))
+            decisions.append(Decision(place, replayed(options, numbers), Space({})))
             continue
         reasons = place.backend.supports(prepared.clean, place.target).refused
         if reasons:
             refused[place.backend.name] = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
             continue
-        first, decision = decide(place, first or decider_of(prepared, options, timings), judge, options, timings)
-        decisions.append(decision)
+        decisions.append(decide(place, numbers, judge, options, timings))
     if not decisions:
         raise UnsupportedOperator(f"{prepared.clean.name} cannot run: {'; '.join(refused.values())}.")
     return decisions, refused
@@ -107,13 +107,13 @@ def refuse_precision(precision: str, places: Sequence[Prepared]) -> None:
 
 
 def decide(
-    place: Prepared, known: Decider, judge: Judge, options: CompileOptions, timings: Timings
-) -> tuple[Decider, Decision]:
+    place: Prepared, numbers: Numbers, judge: Judge, options: CompileOptions, timings: Timings
+) -> Decision:
     """Search a plan for one runtime, then revert its worst sites until it holds on the held-out samples."""
-    bench = workbench(place)
-    decider = search_space(known.moved(bench), timings)
+    decider = search_space(place, numbers, options, timings)
+    bench = decider.bench
     with timings.stage("search", f"Searching for {place.backend.name}"):
-        found = decider.search()
+        found = decider.search(hard_limits(decider, options))
     with timings.stage("verify", "Verifying on held-out samples"):
         plan, reverted = revert_until(
             found.plan,
@@ -121,7 +121,17 @@ def decide(
             lambda plan: judge.holds(bench.session(plan)),
             f"the metric falls by more than {options.max_drop:g} on held-out samples",
         )
-    return decider, Decision(place, plan, decider.space, (*found.reverted, *reverted))
+    return Decision(place, plan, decider.space, (*found.reverted, *reverted))
+
+
+def hard_limits(decider: Decider, options: CompileOptions) -> Limits:
+    """What --max-latency and --max-size leave to the sites."""
+    if options.max_latency_ms is None and options.max_size_mb is None:
+        return Limits()
+    bench = decider.bench
+    (floating,) = latency([bench.session(Plan())], bench.feeds, seconds=1.0)
+    size = None if options.max_size_mb is None else options.max_size_mb * 1e6
+    return limits_for(decider.space, floating.median_ms, weight_bytes_of(bench.model), options.max_latency_ms, size)
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,7 @@ def analyze_model(model: Model, options: CompileOptions, progress: Progress | No
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
     place = prepared.on(runtimes(options)[0])
-    space = search_space(decider_of(prepared, options, timings).moved(workbench(place)), timings).space
+    space = search_space(place, numbers_of(prepared, options, timings), options, timings).space
     return [
         AnalysisLine(site.name, site.op, option.choice.name, option.ms, option.bytes, option.loss)
         for site, found in space.options.items()
@@ -149,27 +159,27 @@ def analyze_model(model: Model, options: CompileOptions, progress: Progress | No
     ]
 
 
-def decider_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Decider:
-    """A decider that knows nothing yet; numbers are measured on the reference runtime."""
-    bench = workbench(prepared)
-    return Decider(
-        bench,
-        bench,
+def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Numbers:
+    """Nothing known yet; to be measured on the reference runtime."""
+    return Numbers(
+        workbench(prepared),
         prepared.search,
-        options.precision,
-        options.objective,  # type: ignore[arg-type]
-        options.max_drop,
         int(options.max_memory_gb * 1e9),
         timings.progress.advance,
+        options.workers,
+        options.scheduler,
     )
 
 
-def search_space(decider: Decider, timings: Timings) -> Decider:
+def search_space(place: Prepared, numbers: Numbers, options: CompileOptions, timings: Timings) -> Decider:
     """Sites, ranges, costs and losses: all that search and `lwc analyze` look at."""
+    objective: Objective = options.objective  # type: ignore[assignment]
+    wanted = Wanted(options.precision, objective, options.max_drop, options.seed)
+    decider = Decider(workbench(place), numbers, wanted, timings.progress.advance)
     decider.find_sites()
     with timings.stage("calibrate", "Calibrating"):
         decider.calibrate()
-    with timings.stage("cost", f"Measuring costs on {decider.bench.backend.name}"):
+    with timings.stage("cost", f"Measuring costs on {place.backend.name}"):
         decider.measure_costs()
     with timings.stage("sensitivity", "Measuring losses", decider.measurements()):
         decider.measure_losses()
@@ -186,20 +196,19 @@ def workbench(prepared: Prepared) -> Workbench:
         prepared.search,
         prepared.originals["search"].__getitem__,
         prepared.feeds,
-        lambda model, plan: apply_plan(model, plan, prepared.target)[0],
+        prepared.apply,
         prepared.cache,
         prepared.key,
     )
 
 
-def apply_plan(model: Model, plan: Plan, target: Target) -> tuple[Model, tuple[Skip, ...]]:
-    """A fork with the plan applied, as it will be handed out, and the sites that could not be changed."""
-    fork = model.fork()
-    ensure_opset(fork.ir, max((choice.opset for choice in plan.choices.values()), default=OLDEST))
-    NameNodes().run(fork.ir, PassContext(target))  # raising the opset may add nodes
-    outcome = Pipeline(PRECISION_PASSES).run(fork.ir, PassContext(target, plan))
-    forget_inner_shapes(fork.ir)
-    return fork, outcome.skipped
+def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
+    """The user's plan, with the statistics collected that it takes to solve weights again."""
+    model = numbers.bench.model
+    plan = read_plan(options, model)
+    nodes = {node.name or "": node for node in model.graph}
+    numbers.collect_grams(gram_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
+    return plan
 
 
 def read_plan(options: CompileOptions, clean: Model) -> Plan:
@@ -231,12 +240,12 @@ def candidates_of(
     skips: dict[Skip, None] = {}
     for decision in decisions:
         place = decision.prepared
-        planned, skipped = apply_plan(place.clean, decision.plan, place.target)
+        planned, skipped = place.apply.with_skips(place.clean, decision.plan)
         skips.update(dict.fromkeys((*place.skipped, *skipped)))
         least = 0.0 if only_plan else LEAST_SPEEDUP_OF_PLAN
         if decision.plan.choices or only_plan:
             plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target))
-        bare, _ = apply_plan(place.clean, Plan(), place.target)
+        bare = place.apply(place.clean, Plan())
         least = LEAST_SPEEDUP_OF_CLEAN if place.backend.name == place.reference.name else LEAST_SPEEDUP_OF_PLAN
         cleaned.append(Candidate("cleaned model", bare, Plan(), least, place.backend, place.target))
     if only_plan:

@@ -258,12 +258,4 @@ NOT_YET: tuple[tuple[Callable[[CompileOptions], bool], Callable[[CompileOptions]
         lambda o: o.tune_minutes > 0,
         lambda o: UsageError("This version of lwc has no kernels to tune.", "Leave --tune out."),
     ),
-    (
-        lambda o: o.scheduler is not None,
-        lambda o: UsageError("This version of lwc runs on one machine.", "Leave --scheduler out."),
-    ),
-    (
-        lambda o: o.workers > 1,
-        lambda o: UsageError("This version of lwc evaluates with one worker.", "Leave --workers out."),
-    ),
 )

@@ -24,6 +24,7 @@ from lwc.compiler.data import Calibration, synthesize
 from lwc.compiler.measure import representative
 from lwc.compiler.metrics import Metric, Outputs, Sample, find_metric
 from lwc.compiler.options import CompileOptions
+from lwc.compiler.search.apply import Applier
 from lwc.compiler.spool import Spool
 from lwc.passes.canonicalize.name_nodes import NameNodes
 
@@ -57,6 +58,7 @@ class Prepared:
     original: the input model;  clean: canonicalized, fused, its opset raised, shapes annotated
     reference: runs the original, what speed-ups are measured against
     asked: the target as the user named it;  backend, target: what is being decided for
+    apply: makes forks with plans applied
     search, held_out: disjoint samples (the same one when there is only one)
     originals: outputs of the original, per part and sample;  feeds: the sample latency is measured on
     """
@@ -67,6 +69,7 @@ class Prepared:
     asked: Target
     backend: Backend
     target: Target
+    apply: Applier
     metric: Metric
     calibration: Calibration
     search: Calibration
@@ -80,7 +83,8 @@ class Prepared:
     def on(self, backend: Backend) -> Prepared:
         """The same workplace with another runtime on it."""
         target = backend.narrow(self.asked)
-        return replace(self, backend=backend, target=target, key=(*self.key[:-2], *_place(backend, target)))
+        key = (*self.key[:-2], *_place(backend, target))
+        return replace(self, backend=backend, target=target, apply=self.apply.on(target), key=key)
 
 
 def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepared:
@@ -111,6 +115,7 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
         asked=asked,
         backend=backend,
         target=target,
+        apply=Applier(target),
         metric=metric,
         calibration=calibration,
         search=search,
@@ -130,9 +135,14 @@ def reference_backend(options: CompileOptions) -> Backend:
 
 
 def runtimes(options: CompileOptions) -> tuple[Backend, ...]:
-    """The runtimes to decide for: the one the user named, or all that are installed, the reference first."""
+    """The runtimes to decide for: the one the user named, or all that are installed, the reference first.
+
+    For size the reference alone: others keep files of their own beside model.onnx.
+    """
     if options.backend != "auto":
         return (backends.get(options.backend),)
+    if options.objective == "size":
+        return (backends.get(backends.REFERENCE),)
     return tuple(backends.get(name) for name in backends.available())
 
 

@@ -1,9 +1,10 @@
-"""Apply plans to forks of a model, in this process or in any other."""
+"""Plans become models: the one place where choices are handed to the passes that carry them out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lwc.compiler.analysis.shapes import forget_inner_shapes
 from lwc.compiler.core.model import Model
@@ -18,25 +19,33 @@ from lwc.passes.precision import PRECISION_PASSES
 
 @dataclass(frozen=True)
 class Applier:
-    """What plans are applied with. Can be pickled: losses are measured in other processes too.
+    """Applies plans on forks, as they will be handed out.
 
-    stats: of the sites whose choices need them;  seed: of the passes
+    stats: of the sites whose weights are solved with them; whoever collects them puts them here
+    solved: weights solved before, for forks that share tensors; stays behind when it is pickled
     """
 
     target: Target
-    stats: Mapping[Site, LayerStats] = field(default_factory=dict)
-    seed: int = 0
+    stats: MutableMapping[Site, LayerStats] = field(default_factory=dict)
+    solved: MutableMapping[Any, Any] = field(default_factory=dict, compare=False)
 
     def __call__(self, model: Model, plan: Plan) -> Model:
-        """A fork with the plan applied, as it will be handed out."""
-        return self.applied(model, plan)[0]
+        """A fork with the plan applied."""
+        return self.with_skips(model, plan)[0]
 
-    def applied(self, model: Model, plan: Plan) -> tuple[Model, tuple[Skip, ...]]:
-        """The same, and the sites that could not be changed."""
+    def with_skips(self, model: Model, plan: Plan) -> tuple[Model, tuple[Skip, ...]]:
+        """The fork, and the sites that could not be changed. Raises BadPlan when statistics are missing."""
         fork = model.fork()
-        context = PassContext(self.target, plan, self.stats, self.seed)
+        context = PassContext(self.target, plan, self.stats, solved=self.solved)
         ensure_opset(fork.ir, max((choice.opset for choice in plan.choices.values()), default=OLDEST))
         NameNodes().run(fork.ir, context)  # raising the opset may add nodes
         outcome = Pipeline(PRECISION_PASSES).run(fork.ir, context)
         forget_inner_shapes(fork.ir)
         return fork, outcome.skipped
+
+    def on(self, target: Target) -> Applier:
+        """The same for another target, on the same statistics."""
+        return Applier(target, self.stats, self.solved)
+
+    def __reduce__(self) -> tuple[type[Applier], tuple[Target, dict[Site, LayerStats]]]:
+        return Applier, (self.target, dict(self.stats))

@@ -1,35 +1,24 @@
-"""Turn a workbench into a plan, stage by stage: statistics, ranges, costs, losses, search.
-
-What values are and what rounding them loses is arithmetic: measured once, on the reference runtime, for all runtimes.
-What a site costs is measured on each.
-"""
+"""Turn a workbench into a plan, stage by stage: sites, numbers, costs, losses, search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from lwc.compiler.analysis.activations import collect
 from lwc.compiler.analysis.sites import choices_at, find_sites, macs
-from lwc.compiler.core.backend import Session
-from lwc.compiler.core.errors import BadInput
-from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Range, Site, StaticInt8
-from lwc.compiler.core.stats import LayerStats, TensorStats, load_stats, save_stats
-from lwc.compiler.data import Calibration
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Site, StaticInt8, WeightOnly
 from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.evolve import effort_for
 from lwc.compiler.search.find import Finder, Found
-from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
-from lwc.compiler.search.sensitivity import measured_losses, samples_for
+from lwc.compiler.search.ledger import Limits
+from lwc.compiler.search.numbers import RANGE_SAMPLES, Numbers
+from lwc.compiler.search.rounding import choose_roundings, sites_to_solve
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Crossing, Option, Space
 from lwc.passes.precision import required_values
-
-RANGE_SAMPLES = 4  # on which the candidates for activation ranges are compared
 
 # Names of the choices that each --precision offers beside float.
 PRECISIONS: Mapping[str, frozenset[str]] = {
@@ -37,55 +26,55 @@ PRECISIONS: Mapping[str, frozenset[str]] = {
     "fp32": frozenset(),
     **{name: frozenset({name}) for name in ("fp16", "bf16", "fp8", "int8", "int8-dynamic", "w8", "w4")},
 }
+PRODUCTS = frozenset({"MatMul", "Gemm"})  # where integer weights alone make kernels faster
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user wants: formats, what to make best, the budget of the metric, the seed."""
+
+    precision: str = "auto"
+    objective: Objective = "latency"
+    max_drop: float = 0.01
+    seed: int = 0
 
 
 @dataclass
 class Decider:
-    """The stages of a decision, in order; each reads what the one before left.
+    """The stages of a decision for one runtime, in order; each reads what the one before left.
 
-    bench: of the runtime that is decided for;  numerics: where statistics, ranges and losses are measured
-    each: called after every measurement, for progress bars
+    bench: of the runtime;  numbers: shared by all runtimes;  each: called after every measurement
     """
 
     bench: Workbench
-    numerics: Workbench
-    calibration: Calibration
-    precision: str = "auto"
-    objective: Objective = "latency"
-    max_drop: float = 0.01
-    max_memory_bytes: int = 1_000_000_000
+    numbers: Numbers
+    wanted: Wanted
     each: Callable[[], None] = lambda: None
     offered: dict[Site, tuple[Choice, ...]] = field(default_factory=dict)
-    ranges: dict[str, Range] = field(default_factory=dict)
     space: Space = field(default_factory=lambda: Space({}))
-    _values: dict[str, TensorStats] = field(default_factory=dict)
     _costs: dict[tuple[Site, Choice], float] = field(default_factory=dict)
-    _losses: dict[tuple[Site, Choice], float] = field(default_factory=dict)
-
-    def moved(self, bench: Workbench) -> Decider:
-        """The same decision for another runtime: its sites and costs are found anew."""
-        return replace(self, bench=bench, offered={}, space=Space({}), _costs={})
 
     def find_sites(self) -> None:
-        """Sites of the cleaned model with the choices that target and precision allow; float first."""
-        allowed = PRECISIONS[self.precision] | {Float.name}
+        """Sites of the cleaned model with the choices that target and user allow; float first."""
+        allowed = PRECISIONS[self.wanted.precision] | {Float.name}
         for site in find_sites(self.bench.model, self.bench.target):
             choices = choices_at(self.bench.model, site, self.bench.target)
-            kept = tuple(choice for choice in choices if choice.name in allowed)
+            kept = tuple(choice for choice in choices if choice.name in allowed and self._may_pay(site, choice))
             if len(kept) > 1:
                 self.offered[site] = kept
 
     def calibrate(self) -> None:
-        """Stream the samples once into statistics of every value static int8 needs; choose the ranges."""
+        """Ranges of what static int8 quantizes; the rounding of weights in four bits, layer by layer."""
         static = self.static_choices()
-        if not static or self.ranges:
-            return
-        self._values = self._statistics(required_values(self.bench.model.ir, tuple(static)))
-        self.ranges = self._best_ranges(static)
+        if static and not self.numbers.ranges:
+            self.numbers.choose_ranges(required_values(self.bench.model.ir, tuple(static)), static)
+        nodes = self._nodes()
+        stats = self.numbers.collect_grams(sites_to_solve(self.offered, nodes))
+        self.offered = choose_roundings(self.offered, nodes, stats, self.bench.apply.solved)
 
     def measure_costs(self) -> None:
         """Milliseconds of every site and choice, from profiles of whole models."""
-        self._costs = measured_costs(self.bench, self.offered, self.ranges)
+        self._costs = measured_costs(self.bench, self.offered, self.numbers.ranges)
 
     def measurements(self) -> int:
         """How many (site, choice) pairs besides float there are."""
@@ -93,102 +82,61 @@ class Decider:
 
     def measure_losses(self) -> None:
         """Loss of every site and choice; with the costs that completes the space."""
-        missing = {
-            site: tuple(choice for choice in choices if (site, choice) not in self._losses)
-            for site, choices in self.offered.items()
-        }
-        self._losses |= self._losses_of_hints(missing)
-        self._losses |= self._losses_of({s: [c for c in choices if not is_hint(c)] for s, choices in missing.items()})
-        nodes = {node.name or "": node for node in self.bench.model.graph}
+        self.numbers.measure_losses({s: [c for c in choices if not is_hint(c)] for s, choices in self.offered.items()})
+        losses = self.numbers.losses | self._losses_of_hints()
+        nodes = self._nodes()
         options = {
-            site: tuple(self._option(site, choice, nodes[site.name]) for choice in choices)
+            site: tuple(
+                Option(choice, self._costs[site, choice], weight_bytes(nodes[site.name], choice), losses[site, choice])
+                for choice in choices
+            )
             for site, choices in self.offered.items()
         }
         self.space = Space(options, self._crossings() if options else ())
 
-    def search(self) -> Found:
-        """The plan."""
-        finder = Finder(self.space, self.ranges, self.bench, self.max_drop, self._classes(), self.objective, self.each)
+    def search(self, limits: Limits | None = None) -> Found:
+        """The plan. limits: hard budgets of the sites together."""
+        samples = len(self.bench.samples)
+        effort = effort_for(sum(macs(node) for node in self.bench.model.graph), samples, self.wanted.seed)
+        finder = Finder(
+            self.space, self.numbers.ranges, self.bench, self.wanted.max_drop, self._classes(), self.wanted.objective,
+            self.each, limits or Limits(), effort,
+        )  # fmt: skip
         return finder.find()
 
     def static_choices(self) -> dict[Site, Choice]:
         """Every site that can be static int8, with that choice."""
         return {site: c for site, choices in self.offered.items() for c in choices if isinstance(c, StaticInt8)}
 
-    def _losses_of(self, options: Mapping[Site, Sequence[Choice]]) -> dict[tuple[Site, Choice], float]:
-        total = sum(macs(node) for node in self.bench.model.graph)
-        count = samples_for(total, self.measurements(), len(self.numerics.samples))
-        return measured_losses(self.numerics, options, self.ranges, count, self.each)
+    def _may_pay(self, site: Site, choice: Choice) -> bool:
+        """Integer weights that are computed with in float make files smaller everywhere, and products faster."""
+        asked = self.wanted.objective == "size" or self.wanted.precision == choice.name
+        return asked or not isinstance(choice, WeightOnly) or site.op in PRODUCTS
 
-    def _losses_of_hints(self, options: Mapping[Site, Sequence[Choice]]) -> dict[tuple[Site, Choice], float]:
+    def _losses_of_hints(self) -> dict[tuple[Site, Choice], float]:
         """A format that the runtime can only give to all float layers at once: each site bears an even share."""
-        hinted = {site: choice for site, choices in options.items() for choice in choices if is_hint(choice)}
+        hinted = {site: choice for site, choices in self.offered.items() for choice in choices if is_hint(choice)}
         if not hinted:
             return {}
-        noise = self.bench.noise(Plan(hinted), RANGE_SAMPLES) / len(hinted)
-        return dict.fromkeys(hinted.items(), noise)
-
-    def _option(self, site: Site, choice: Choice, node: ir.Node) -> Option:
-        return Option(choice, self._costs[site, choice], weight_bytes(node, choice), self._losses[site, choice])
-
-    def _statistics(self, names: frozenset[str]) -> dict[str, TensorStats]:
-        nodes = _nodes_that_touch(self.numerics.model, names)
-        sites = {node: Site(node.name or "", node.op_type, "value") for node in nodes}
-        path = self.numerics.cache.path("stats", (*self.numerics.key, tuple(sorted(names))), ".npz")
-        stats = _kept_stats(path)
-        if stats is None:
-            stats = collect(
-                self.numerics.model, tuple(sites.values()), self.calibration, self._open,
-                max_memory_bytes=self.max_memory_bytes, progress=lambda done, total: self.each(), values=names,
-            )  # fmt: skip
-            if path is not None:
-                save_stats(path, stats)
-        by_value: dict[str, TensorStats] = {}
-        for node, site in sites.items():
-            for values, found in ((node.inputs, stats[site].inputs), (node.outputs, stats[site].outputs)):
-                by_value.update({v.name: s for v, s in zip(values, found, strict=True) if v and v.name in names and s})
-        return by_value
-
-    def _best_ranges(self, static: Mapping[Site, Choice]) -> dict[str, Range]:
-        """Ranges by layer output error, or one method for all values, whichever the whole model likes best."""
-        key = (*self.numerics.key, tuple(sorted(self._values)))
-        known = self.numerics.cache.get("ranges", key)
-        if known is None:
-            candidates = candidate_ranges(self._values)
-            samples = [self.numerics.samples[i] for i in range(min(RANGE_SAMPLES, len(self.numerics.samples)))]
-            candidates["layer"] = choose_ranges(self.numerics.model, self._values, samples, self._open, self.each)
-            noises = {name: self.numerics.noise(Plan(static, r), RANGE_SAMPLES) for name, r in candidates.items()}
-            best = candidates[min(noises, key=noises.__getitem__)]
-            known = {name: [r.low, r.high] for name, r in best.items()}
-            self.numerics.cache.put("ranges", key, known)
-        return {name: Range(low, high) for name, (low, high) in known.items()}
-
-    def _open(self, model: Model, outputs: Sequence[str]) -> Session:
-        return self.numerics.backend.session(model, self.numerics.target, outputs)
+        return dict.fromkeys(hinted.items(), self.bench.noise(Plan(hinted), RANGE_SAMPLES) / len(hinted))
 
     def _crossings(self) -> tuple[Crossing, ...]:
         rates = crossing_rates(self.bench.backend, self.bench.target, self.bench.cache)
-        elements = {name: s.count / max(1, len(self.calibration)) for name, s in self._values.items()}
+        count = max(1, len(self.numbers.calibration))
+        elements = {name: stats.count / count for name, stats in self.numbers.values.items()}
         return crossings(self.bench.model, list(self.offered), elements, rates, self.bench.target)
 
     def _classes(self) -> dict[str, list[Site]]:
         """Sites by what they are, the class that takes most time first."""
-        nodes = {node.name or "": node for node in self.bench.model.graph}
+        nodes = self._nodes()
         classes: dict[str, list[Site]] = {}
         for site in self.space.options:
             classes.setdefault(class_of(nodes[site.name]), []).append(site)
         float_ms = {name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()}
         return dict(sorted(classes.items(), key=lambda item: (-float_ms[item[0]], item[0])))
 
-
-def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:
-    """Statistics of an earlier compile; None when there are none, or the file is damaged."""
-    if path is None or not path.exists():
-        return None
-    try:
-        return load_stats(path)
-    except BadInput:
-        return None
+    def _nodes(self) -> dict[str, ir.Node]:
+        return {node.name or "": node for node in self.bench.model.graph}
 
 
 def is_hint(choice: Choice) -> bool:
@@ -206,18 +154,3 @@ def class_of(node: ir.Node) -> str:
     if group > 1:
         return "depthwise Conv" if len(shape) > 1 and shape[1] == 1 else "grouped Conv"
     return "pointwise Conv" if all(size == 1 for size in shape[2:]) else "spatial Conv"
-
-
-def _nodes_that_touch(model: Model, names: frozenset[str]) -> list[ir.Node]:
-    """Producers of the values; for graph inputs, a node that reads them."""
-    nodes: dict[ir.Node, None] = {}
-    for node in model.graph:
-        if any(value.name in names for value in node.outputs):
-            nodes.setdefault(node)
-    inputs = {value.name for value in model.graph.inputs} & names
-    for node in model.graph:
-        read = {value.name for value in node.inputs if value is not None} & inputs
-        if read:
-            nodes.setdefault(node)
-            inputs -= read
-    return list(nodes)

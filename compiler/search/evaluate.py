@@ -18,6 +18,7 @@ from lwc.compiler.core.target import Target
 from lwc.compiler.data import Calibration
 from lwc.compiler.measure import Scores, latency, score
 from lwc.compiler.metrics import Metric, Outputs, Sample
+from lwc.compiler.search.apply import Applier
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Workbench:
     samples: Calibration
     originals: Callable[[int], Outputs]
     feeds: Sample
-    apply: Callable[[Model, Plan], Model]
+    apply: Applier
     cache: Cache
     key: tuple[str, ...]
     _sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict)

@@ -3,9 +3,10 @@
 from lwc.compiler.core.pass_ import Pass
 from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
 from lwc.passes.precision.formats import required_values
+from lwc.passes.precision.mark_bfloat16 import MarkBFloat16
 from lwc.passes.precision.static_int8 import QuantizeStatic
 from lwc.passes.precision.weight_only import QuantizeWeights
 
-PRECISION_PASSES: tuple[Pass, ...] = (QuantizeDynamic(), QuantizeStatic(), QuantizeWeights())
+PRECISION_PASSES: tuple[Pass, ...] = (MarkBFloat16(), QuantizeDynamic(), QuantizeStatic(), QuantizeWeights())
 
 __all__ = ["PRECISION_PASSES", "QuantizeDynamic", "QuantizeStatic", "QuantizeWeights", "required_values"]

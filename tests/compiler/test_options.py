@@ -104,8 +104,6 @@ def test_refuses_a_value_out_of_range(flags: dict[str, object]) -> None:
         ({"sparsity": "channels:0.5"}, UsageError),
         ({"sparsity": "2:4"}, UsageError),
         ({"tune": 1.0}, UsageError),
-        ({"scheduler": "tcp://127.0.0.1:1"}, UsageError),
-        ({"workers": 2}, UsageError),
     ],
     ids=str,
 )

@@ -1,0 +1,146 @@
+"""What is known of a model's values: statistics, ranges and Gram matrices, and what rounding them loses.
+
+All of it is arithmetic, the same on every runtime, and so measured once, on one bench.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.activations import collect
+from lwc.compiler.analysis.sites import macs
+from lwc.compiler.core.backend import Session
+from lwc.compiler.core.errors import BadInput
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Choice, Plan, Range, Site
+from lwc.compiler.core.stats import LayerStats, TensorStats, load_stats, save_stats
+from lwc.compiler.data import Calibration
+from lwc.compiler.search.cluster import Cluster
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.job import Evaluator, job_of
+from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
+from lwc.compiler.search.sensitivity import measured_losses, samples_for
+from lwc.compiler.search.workers import Processes
+
+RANGE_SAMPLES = 4  # on which the candidates for activation ranges are compared
+
+
+@dataclass
+class Numbers:
+    """Measures numbers on `bench`, each of them once.
+
+    max_memory_bytes: of statistics and of activations that are kept;  each: called after every measurement
+    workers: processes that losses are measured in;  scheduler: address of a Dask cluster instead
+    """
+
+    bench: Workbench
+    calibration: Calibration
+    max_memory_bytes: int = 1_000_000_000
+    each: Callable[[], None] = lambda: None
+    workers: int = 1
+    scheduler: str | None = None
+    values: dict[str, TensorStats] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    losses: dict[tuple[Site, Choice], float] = field(default_factory=dict)
+
+    def choose_ranges(self, names: frozenset[str], static: Mapping[Site, Choice]) -> None:
+        """Statistics of these values; ranges by layer output error, or one method for all, whichever loses least.
+
+        static: the choices whose whole-model error decides
+        """
+        bench = self.bench
+        nodes = _nodes_that_touch(bench.model, names)
+        sites = {node: Site(node.name or "", node.op_type, "value") for node in nodes}
+        stats = self._statistics(tuple(sites.values()), names)
+        for node, site in sites.items():
+            for values, found in ((node.inputs, stats[site].inputs), (node.outputs, stats[site].outputs)):
+                pairs = zip(values, found, strict=True)
+                self.values.update({v.name: s for v, s in pairs if v and v.name in names and s})
+        key = (*bench.key, tuple(sorted(self.values)))
+        known = bench.cache.get("ranges", key)
+        if known is None:
+            candidates = candidate_ranges(self.values)
+            samples = [bench.samples[i] for i in range(min(RANGE_SAMPLES, len(bench.samples)))]
+            candidates["layer"] = choose_ranges(bench.model, self.values, samples, self._open, self.each)
+            noises = {name: bench.noise(Plan(static, r), RANGE_SAMPLES) for name, r in candidates.items()}
+            best = candidates[min(noises, key=noises.__getitem__)]
+            known = {name: [r.low, r.high] for name, r in best.items()}
+            bench.cache.put("ranges", key, known)
+        self.ranges = {name: Range(low, high) for name, (low, high) in known.items()}
+
+    def collect_grams(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
+        """Gram matrices of these sites' activations, put where plans are applied."""
+        missing = {site: name for site, name in activations.items() if site not in self.bench.apply.stats}
+        if missing:
+            found = self._statistics(tuple(missing), frozenset(missing.values()), gram=True)
+            self.bench.apply.stats.update(found)
+        return self.bench.apply.stats
+
+    def measure_losses(self, options: Mapping[Site, Sequence[Choice]]) -> None:
+        """Relative squared error of the model's outputs with each choice alone; what is known stays."""
+        missing = {
+            site: [choice for choice in choices if (site, choice) not in self.losses]
+            for site, choices in options.items()
+        }
+        measurements = sum(map(len, missing.values()))
+        if not measurements:
+            return
+        total = sum(macs(node) for node in self.bench.model.graph)
+        count = samples_for(total, measurements, len(self.bench.samples))
+        self.losses |= measured_losses(
+            self.bench, missing, self.ranges, count, self.each,
+            evaluator=self._evaluator(missing, count), max_memory_bytes=self.max_memory_bytes,
+        )  # fmt: skip
+
+    def _evaluator(self, sites: Iterable[Site], count: int) -> Evaluator | None:
+        if self.scheduler is None and self.workers == 1:
+            return None
+        job = job_of(self.bench, sites, self.ranges, count, self.max_memory_bytes)
+        return Cluster(job, self.scheduler) if self.scheduler is not None else Processes(job, self.workers)
+
+    def _statistics(
+        self, sites: Sequence[Site], names: frozenset[str], *, gram: bool = False
+    ) -> Mapping[Site, LayerStats]:
+        bench = self.bench
+        path = bench.cache.path("stats", (*bench.key, tuple(sorted(names)), gram), ".npz")
+        stats = _kept_stats(path)
+        if stats is None or any(site not in stats for site in sites):
+            stats = collect(
+                bench.model, sites, self.calibration, self._open, gram=gram,
+                max_memory_bytes=self.max_memory_bytes, progress=lambda done, total: self.each(), values=names,
+            )  # fmt: skip
+            if path is not None:
+                save_stats(path, stats)
+        return stats
+
+    def _open(self, model: Model, outputs: Sequence[str]) -> Session:
+        return self.bench.backend.session(model, self.bench.target, outputs)
+
+
+def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:
+    """Statistics of an earlier compile; None when there are none, or the file is damaged."""
+    if path is None or not path.exists():
+        return None
+    try:
+        return load_stats(path)
+    except BadInput:
+        return None
+
+
+def _nodes_that_touch(model: Model, names: frozenset[str]) -> list[ir.Node]:
+    """Producers of the values; for graph inputs, a node that reads them."""
+    nodes: dict[ir.Node, None] = {}
+    for node in model.graph:
+        if any(value.name in names for value in node.outputs):
+            nodes.setdefault(node)
+    inputs = {value.name for value in model.graph.inputs} & names
+    for node in model.graph:
+        read = {value.name for value in node.inputs if value is not None} & inputs
+        if read:
+            nodes.setdefault(node)
+            inputs -= read
+    return list(nodes)

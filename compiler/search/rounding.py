@@ -1,0 +1,106 @@
+"""The rounding of each layer's weights, by the layer's own objective: E ||(W - W') x||^2, least is best.
+
+Eight bits are rounded to the nearest: what is left to gain there is smaller than what statistics cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.rows import rows_of
+from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.core.errors import BadPlan
+from lwc.compiler.core.plan import Choice, Site, Weight4, WeightOnly
+from lwc.compiler.core.stats import LayerStats
+from lwc.passes.precision.solved import WeightMatrix, solved_weight
+from lwc.passes.solvers.roundings import loss
+
+NEAREST = ("mse", "nearest")
+SOLVED = (("hessian", "gptq"), ("hessian", "quantease"))
+DESCENT_SIZE = 600_000  # weights beyond which coordinate descent takes longer than its one per cent is worth
+
+
+def sites_to_solve(offered: Mapping[Site, Sequence[Choice]], nodes: Mapping[str, ir.Node]) -> dict[Site, str]:
+    """Sites that offer four bits and whose weights can be solved -> the activation whose Gram matrix that takes."""
+    four_bits = (site for site, choices in offered.items() if any(isinstance(choice, Weight4) for choice in choices))
+    return gram_sources(four_bits, nodes)
+
+
+def gram_sources(sites: Iterable[Site], nodes: Mapping[str, ir.Node]) -> dict[Site, str]:
+    """Site -> name of the activation that its weight multiplies, where there is one."""
+    found: dict[Site, str] = {}
+    for site in sites:
+        node = nodes[site.name]
+        rows = rows_of(node)
+        activation = node.inputs[rows[0]] if rows is not None else None
+        if activation is not None and activation.name and _seeing_view(node) is not None:
+            found[site] = activation.name
+    return found
+
+
+def choose_roundings(
+    offered: Mapping[Site, Sequence[Choice]],
+    nodes: Mapping[str, ir.Node],
+    stats: Mapping[Site, LayerStats],
+    memo: MutableMapping[Any, Any],
+) -> dict[Site, tuple[Choice, ...]]:
+    """The same choices, 4-bit ones with the rounding, range and symmetry that lose least at their layer.
+
+    memo: PassContext.solved, so that what is solved here need not be solved again
+    """
+    return {
+        site: tuple(
+            _best(choice, site, nodes[site.name], stats.get(site), memo) if isinstance(choice, Weight4) else choice
+            for choice in choices
+        )
+        for site, choices in offered.items()
+    }
+
+
+def needs_gram(choice: Choice) -> bool:
+    """Whether applying the choice takes the Gram matrix of the layer's input."""
+    if not isinstance(choice, WeightOnly):
+        return False
+    return choice.rounding != "nearest" or choice.weight_range in ("hessian", "learned")
+
+
+def _seeing_view(node: ir.Node) -> WeightView | None:
+    return next((view for view in weight_views(node) if view.sees_activation), None)
+
+
+def _best(
+    choice: Weight4, site: Site, node: ir.Node, stats: LayerStats | None, memo: MutableMapping[Any, Any]
+) -> Weight4:
+    view = _seeing_view(node)
+    if view is None or stats is None or stats.gram is None:
+        return choice
+    losses: dict[Weight4, float] = {}
+    for candidate in _candidates(choice, view):
+        try:
+            losses[candidate] = _layer_loss(candidate, site, node, view, stats, memo)
+        except BadPlan:  # this weight's Gram matrix has another shape
+            continue
+    return min(losses, key=losses.__getitem__, default=choice)
+
+
+def _candidates(choice: Weight4, view: WeightView) -> Iterator[Weight4]:
+    solved = SOLVED if view.rows * view.columns <= DESCENT_SIZE else SOLVED[:1]
+    for weight_range, rounding in (NEAREST, *solved):
+        for symmetric in (True, False):
+            yield replace(choice, weight_range=weight_range, rounding=rounding, symmetric=symmetric)
+
+
+def _layer_loss(
+    choice: Weight4, site: Site, node: ir.Node, view: WeightView, stats: LayerStats, memo: MutableMapping[Any, Any]
+) -> float:
+    value = node.inputs[view.index]
+    assert value is not None
+    assert value.const_value is not None
+    assert stats.gram is not None
+    weight = WeightMatrix(site, value.const_value, view)
+    codes, grid = solved_weight(weight, choice, stats, memo)
+    return loss(weight.numbers(), stats.gram, grid.dequantize(codes.astype("int32")))
