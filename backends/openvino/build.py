@@ -19,12 +19,14 @@ from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.float_format import FLOAT_FORMAT_KEY, float_format
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import BFloat16, Float, StaticInt8
+from lwc.compiler.core.plan import BFloat16, Float, Float16, StaticInt8, Weight4, Weight8
 from lwc.compiler.core.target import Target
 
 IR_FILE = "model.xml"
 SIGNATURE_KEY = "lwc.signature"
+KEPT_CHOICES = (Float.name, StaticInt8.name, Weight8.name, Weight4.name)
 BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
+FP16_FEATURES = frozenset({"avx512_fp16"})
 
 
 class OpenVino:
@@ -36,11 +38,13 @@ class OpenVino:
         return f"openvino {ov.__version__}"
 
     def narrow(self, target: Target) -> Target:
-        """Float and static int8; bfloat16, as a hint for the whole model, where CPU and plugin have it."""
-        capable = "BF16" in core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-        bf16 = capable and bool(target.features & BF16_FEATURES)
-        kept = [name for name in target.choices if name in (Float.name, StaticInt8.name)]
-        return replace(target, choices=(*kept, BFloat16.name) if bf16 else tuple(kept), bf16_by_hint=bf16)
+        """Float, static int8, integer weights; 16-bit floats, as hints for the whole model, where the CPU has them."""
+        capable = core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        bf16 = "BF16" in capable and bool(target.features & BF16_FEATURES)
+        fp16 = "FP16" in capable and bool(target.features & FP16_FEATURES)
+        hinted = [choice.name for choice, offered in ((BFloat16, bf16), (Float16, fp16)) if offered]
+        kept = [name for name in target.choices if name in KEPT_CHOICES]
+        return replace(target, choices=(*kept, *hinted), bf16_by_hint=bf16, fp16_by_hint=fp16)
 
     def supports(self, model: Model, target: Target) -> Support:
         """Refused: the nodes that OpenVINO names when it reads and compiles the model; else the model itself."""

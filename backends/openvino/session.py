@@ -17,9 +17,10 @@ from lwc.compiler.core.backend import Array, Feeds, Port
 from lwc.compiler.core.errors import BadCalibration
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.opset import ensure_opset
-from lwc.compiler.core.plan import BFloat16
+from lwc.compiler.core.plan import BFloat16, Float16
 from lwc.compiler.core.target import Target
 
+PRECISIONS = {BFloat16.name: "bf16", Float16.name: "f16"}
 SOFTMAX_OPSET = 13
 CHANGED_OPS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 
@@ -41,7 +42,7 @@ def settings(target: Target, float_format: str, *, profile: bool = False) -> Map
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": target.threads,
-        "INFERENCE_PRECISION_HINT": "bf16" if float_format == BFloat16.name else "f32",
+        "INFERENCE_PRECISION_HINT": PRECISIONS.get(float_format, "f32"),
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         "PERF_COUNT": profile,
     }

@@ -31,7 +31,8 @@ class Target:
     reduce_range: 7-bit weights, because u8 x s8 sums saturate in 16 bits (x86 without VNNI)
     channel_alignment: channel counts that are not multiples of it run slower
     byte_ops: operators without quantized forms that its runtime runs on 8-bit tensors as they are
-    bf16_by_hint: its runtime executes bfloat16 as a property of the whole compiled model, not by types in the graph
+    bf16_by_hint, fp16_by_hint: its runtime executes the format as a property of the whole compiled model, not by types
+        in the graph
     power_of_two_scales: it rescales integers by shifts, so every scale of static int8 is a power of two
     portable: models for it may use operators of the standard ONNX domain alone
     threads: intra-op threads used for running and measuring
@@ -47,6 +48,7 @@ class Target:
     channel_alignment: int = 16
     byte_ops: frozenset[str] = BYTE_OPS
     bf16_by_hint: bool = False
+    fp16_by_hint: bool = False
     portable: bool = False
     power_of_two_scales: bool = False
     threads: int = 1

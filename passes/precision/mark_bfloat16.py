@@ -1,8 +1,4 @@
-"""Mark the model for bfloat16 where the runtime takes that as a hint for all of its float layers (OpenVINO).
-
-One site with the choice is enough: the hint cannot be given for a part. The graph stays as it is, so the outcome
-names no change; the mark is in the model's metadata (core/float_format.py).
-"""
+"""Mark the model for bfloat16 where its runtime takes that as a hint for the whole model."""
 
 from __future__ import annotations
 
@@ -11,9 +7,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from lwc.compiler.core.float_format import mark_float_format
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import BFloat16
+from lwc.passes.precision.float_hint import mark_for
 
 
 @dataclass(frozen=True)
@@ -25,9 +21,4 @@ class MarkBFloat16(Pass):
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
         if not ctx.target.bf16_by_hint:
             return Outcome()
-        nodes = {node.name for node in model.graph}
-        sites = [site for site, _ in ctx.plan.sites(BFloat16)]
-        absent = [site for site in sites if site.name not in nodes]
-        if len(absent) < len(sites):
-            mark_float_format(model, BFloat16.name)
-        return Outcome(skipped=tuple(Skip(site, "the main graph has no node of this name") for site in absent))
+        return mark_for((site for site, _ in ctx.plan.sites(BFloat16)), BFloat16.name, model)

@@ -15,6 +15,7 @@ from lwc import backends
 from lwc.backends import serving
 from lwc.backends.onnxruntime.build import OnnxRuntime
 from lwc.backends.openvino.build import OpenVino
+from lwc.backends.openvino.compiled import core
 from lwc.backends.openvino.session import OpenVinoSession
 from lwc.compiler.core.backend import BuildOptions, Session
 from lwc.compiler.core.errors import BadCalibration, BadInput, LwcError, UnsupportedOperator
@@ -34,7 +35,7 @@ DIFFERENT = {
     "int4_weight": "ONNX Runtime (1.31) rounds the activations of a product with int4 weights; OpenVINO is right",
     "double": "OpenVINO computes in float32",
 }
-BF16 = OV.narrow(host()).bf16_by_hint
+HERE = OV.narrow(host())
 CHAIN = """agraph (float[batch,4] x) => (float[batch,4] y) <float[4,4] w = {1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,0,1}> {
     [product] m = MatMul (x, w)
     [rectifier] r = Relu (m)
@@ -193,22 +194,29 @@ def test_float32_is_not_narrowed_unasked() -> None:
     assert option(OV.session(read(CHAIN), TARGET), "INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
-@pytest.mark.skipif(not BF16, reason="this CPU has no bfloat16")
-def test_marked_model_runs_in_bfloat16_from_memory_and_from_the_ir(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "precision"), [("bf16", "bf16"), ("fp16", "f16")])
+def test_marked_model_runs_in_its_format_from_memory_and_from_the_ir(name: str, precision: str, tmp_path: Path) -> None:
+    if name not in HERE.choices:
+        pytest.skip(f"this CPU has no {name}")
     model = read(CHAIN)
-    mark_float_format(model.ir, "bf16")
-    assert option(OV.session(model, TARGET), "INFERENCE_PRECISION_HINT").to_string() == "bf16"
+    mark_float_format(model.ir, name)
+    assert option(OV.session(model, TARGET), "INFERENCE_PRECISION_HINT").to_string() == precision
     OV.build(model, TARGET, BuildOptions(tmp_path))
-    assert option(OV.load(tmp_path, TARGET), "INFERENCE_PRECISION_HINT").to_string() == "bf16"
+    assert option(OV.load(tmp_path, TARGET), "INFERENCE_PRECISION_HINT").to_string() == precision
 
 
-def test_narrow_offers_bfloat16_by_hint_where_the_cpu_has_it() -> None:
-    found = OV.narrow(replace(TARGET, features=TARGET.features | {"avx512_bf16"}))
-    assert found.bf16_by_hint == BF16
-    assert ("bf16" in found.choices) == BF16
-    without = OV.narrow(TARGET)
-    assert not without.bf16_by_hint
-    assert without.choices == ("float", "int8")
+def test_narrow_offers_formats_by_hint_where_the_cpu_has_them() -> None:
+    found = OV.narrow(replace(TARGET, features=TARGET.features | {"avx512_bf16", "avx512_fp16"}))
+    capable = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert (found.bf16_by_hint, found.fp16_by_hint) == ("BF16" in capable, "FP16" in capable)
+    assert ("bf16" in found.choices, "fp16" in found.choices) == (found.bf16_by_hint, found.fp16_by_hint)
+
+
+def test_narrow_offers_no_format_that_the_target_lacks() -> None:
+    found = OV.narrow(replace(TARGET, choices=("float", "int8", "int8-dynamic", "fp8")))
+    assert not found.bf16_by_hint
+    assert not found.fp16_by_hint
+    assert found.choices == ("float", "int8")
 
 
 def test_large_models_go_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,24 @@
+"""Mark the model for float16 where its runtime takes that as a hint for the whole model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
+from lwc.compiler.core.plan import Float16
+from lwc.passes.precision.float_hint import mark_for
+
+
+@dataclass(frozen=True)
+class MarkFloat16(Pass):
+    """Applies Float16 on targets that execute it by hint; on others it does nothing."""
+
+    name: ClassVar[str] = "mark_float16"
+
+    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
+        if not ctx.target.fp16_by_hint:
+            return Outcome()
+        return mark_for((site for site, _ in ctx.plan.sites(Float16)), Float16.name, model)
