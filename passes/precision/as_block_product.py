@@ -78,7 +78,7 @@ def _blocked(emitter: Emitter, weight: IntegerWeight) -> ir.Value:
     shape = (stored.view.columns, stored.view.rows)
     attributes = {"axis": 0, "block_size": stored.group}
     return emitter.computed(
-        "DequantizeLinear", [integers("q", weight.codes), scale, *zero], f"{name}.blocks", shape, attributes
+        "DequantizeLinear", [integers("q", weight.codes), scale, *zero], "blocks", shape, attributes
     )
 
 

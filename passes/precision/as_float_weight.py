@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import onnx_ir as ir
 
 from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
@@ -33,13 +32,13 @@ def _float_weight(emitter: Emitter, weight: IntegerWeight) -> ir.Value:
     if not stored.symmetric:
         zeros = stored.view.back(weight.zeros()).reshape(per_group)
         zero = emitter.as_float(emitter.integers(f"{name}.q_zero", zeros, stored.bits))
-        zero = _over_columns(emitter, weight, zero, f"{name}.zeros")
-        result = emitter.computed("Sub", [result, zero], f"{name}.centered", blocks)
+        zero = _over_columns(emitter, weight, zero)
+        result = emitter.computed("Sub", [result, zero], "sub", blocks)
     scales = stored.view.back(weight.scales()).reshape(per_group)
     scale = emitter.as_float(emitter.constant(f"{name}.q_scale", scales))
-    scale = _over_columns(emitter, weight, scale, f"{name}.scales")
-    result = emitter.computed("Mul", [result, scale], f"{name}.scaled", blocks)
-    return result if blocks == weight.shape else emitter.reshaped(result, f"{name}.float", weight.shape)
+    scale = _over_columns(emitter, weight, scale)
+    result = emitter.computed("Mul", [result, scale], "mul", blocks)
+    return result if blocks == weight.shape else emitter.reshaped(result, weight.shape)
 
 
 def _in_own_shape(weight: IntegerWeight) -> tuple[int, ...] | None:
@@ -62,16 +61,13 @@ def _blocks(weight: IntegerWeight, size: int) -> tuple[int, ...]:
     return (*view.shape[: view.axis], *columns, *view.shape[view.axis + 1 :])
 
 
-def _over_columns(emitter: Emitter, weight: IntegerWeight, value: ir.Value, name: str) -> ir.Value:
+def _over_columns(emitter: Emitter, weight: IntegerWeight, value: ir.Value) -> ir.Value:
     """What is per group, spread over columns when blocks do not meet them."""
     if _is_even(weight):
         return value
     stored, view = weight.stored, weight.stored.view
     wide = _blocks(weight, stored.group)
     joined = (*view.shape[: view.axis], stored.groups * stored.group, *view.shape[view.axis + 1 :])
-    spread = emitter.constant(f"{name}.wide", np.array(wide, np.int64))
-    value = emitter.computed("Expand", [value, spread], f"{name}.expanded", wide)
-    value = emitter.reshaped(value, f"{name}.joined", joined)
-    cut = (("start", 0), ("end", view.columns), ("axis", view.axis))
-    limits = [emitter.constant(f"{name}.{part}", np.array([at], np.int64)) for part, at in cut]
-    return emitter.computed("Slice", [value, *limits], name, view.shape)
+    value = emitter.computed("Expand", [value, emitter.sizes(wide)], "expand", wide)
+    limits = [emitter.sizes([number]) for number in (0, view.columns, view.axis)]
+    return emitter.computed("Slice", [emitter.reshaped(value, joined), *limits], "slice", view.shape)

@@ -38,7 +38,7 @@ class _Lookup:
         if stored.groups > 1 or len(self.weight.shape) > 2:
             depth = rank(self.node.inputs[1]) or 0
             shape = [0] * depth + list(self.weight.shape[1:])  # 0: the size that the axis has
-            result = self._add("Reshape", [result, self._constant("shape", np.array(shape, np.int64))], "rows")
+            result = self._add("Reshape", [result, self.emitter.sizes(shape)], "rows")
         last = result.producer()
         graph = self.node.graph
         assert last is not None

@@ -63,6 +63,7 @@ class Emitter:
         self.graph = model.graph
         self._names = Names(model)
         self._prelude: list[ir.Node] = []
+        self._sizes: dict[tuple[int, ...], ir.Value] = {}
         self._shared: dict[tuple[str, int, Stored], tuple[IntegerWeight, ir.Value]] = {}
 
     def once(self, part: str, weight: IntegerWeight, make: Callable[[], ir.Value]) -> ir.Value:
@@ -112,19 +113,29 @@ class Emitter:
         shape: Sequence[int],
         attributes: Mapping[str, Any] | None = None,
     ) -> ir.Value:
-        """A float value of this shape that depends on constants alone."""
+        """A float value of this shape that depends on constants alone, in a node without a name.
+
+        No runtime executes it: short names keep the files of small models small.
+        """
         node = self.node(op, inputs, name, shape=shape, attributes=attributes)
-        node.name = None  # no runtime executes it, and files are small for small models
+        node.name = None
         self._prelude.append(node)
         return node.outputs[0]
 
     def as_float(self, value: ir.Value) -> ir.Value:
         """A constant cast to float32."""
-        return self.computed("Cast", [value], f"{value.name}.float", shape_of(value), {"to": FLOAT})
+        return self.computed("Cast", [value], "cast", shape_of(value), {"to": FLOAT})
 
-    def reshaped(self, value: ir.Value, name: str, shape: Sequence[int]) -> ir.Value:
+    def reshaped(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
         """A value that depends on constants alone in another shape."""
-        return self.computed("Reshape", [value, self.constant(f"{name}.shape", np.array(shape, np.int64))], name, shape)
+        return self.computed("Reshape", [value, self.sizes(shape)], "reshape", shape)
+
+    def sizes(self, numbers: Sequence[int]) -> ir.Value:
+        """A constant vector of integers, once for all who need it."""
+        key = tuple(numbers)
+        if key not in self._sizes:
+            self._sizes[key] = self.constant("sizes", np.array(key, np.int64))
+        return self._sizes[key]
 
     def finish(self) -> None:
         """Put what depends on constants alone at the graph's start."""

@@ -82,20 +82,20 @@ def stored(node: ir.Node, view: WeightView, choice: WeightOnly, *, portable: boo
     """How a constant input of a node is stored under the choice.
 
     portable: with operators of the standard domain alone
+    Groups are the choice's where a kernel takes them, else about as wide.
     """
     group = min(choice.group, view.columns) or view.columns
-    if view.inner:
-        return Stored(Form.FOLDED, view, choice.bits, choice.symmetric, group)
-    if _is_table(node, view):
-        group = group if view.columns % group == 0 else view.columns
-        form = Form.LOOKED_UP if choice.bits == 8 or group % 2 == 0 else Form.FOLDED
-        return Stored(form, view, choice.bits, choice.symmetric, group)
-    if choice.group in BLOCKS and _multiplies(node, view):
+    even = _even_group(group, view.columns)
+    if not view.inner and _is_table(node, view):
+        even = even if view.columns % even == 0 else view.columns
+        form = Form.LOOKED_UP if choice.bits == 8 or even % 2 == 0 else Form.FOLDED
+        return Stored(form, view, choice.bits, choice.symmetric, even)
+    if not view.inner and choice.group in BLOCKS and _multiplies(node, view):
         if not portable:
             return Stored(Form.NBITS, view, choice.bits, choice.symmetric, _least_block(choice.group, view.columns))
         if group in BLOCKS:
             return Stored(Form.BLOCKED, view, choice.bits, choice.symmetric, group)
-    return Stored(Form.FOLDED, view, choice.bits, choice.symmetric, group)
+    return Stored(Form.FOLDED, view, choice.bits, choice.symmetric, even)
 
 
 def stored_bytes(node: ir.Node, choice: Choice, *, portable: bool) -> int:
@@ -134,6 +134,15 @@ def _is_table(node: ir.Node, view: WeightView) -> bool:
         and node.attributes.get_int("axis", 0) == 0
         and rank(node.inputs[1]) is not None
     )
+
+
+def _even_group(group: int, columns: int) -> int:
+    """The divisor of the columns that is nearest to the group, if one is within a factor of two; else the group.
+
+    A narrower last group takes four more nodes, which weigh more than most convolutions' scales.
+    """
+    near = [size for size in range(-(-group // 2), 2 * group + 1) if columns % size == 0]
+    return min(near, key=lambda size: (max(size / group, group / size), size), default=group)
 
 
 def _least_block(block: int, columns: int) -> int:

@@ -1,0 +1,68 @@
+"""Bytes of weights under each choice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper
+
+from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.core.plan import Choice, DynamicInt8, Float, StaticInt8, Weight4, Weight8
+from lwc.compiler.core.target import NAMED
+from lwc.compiler.search.cost import weight_bytes
+
+TARGET = NAMED["cpu:x86-64-v4"]
+
+
+def nodes(text: str, **shapes: tuple[int, ...]) -> list[ir.Node]:
+    proto = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> agraph ' + text)
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    return list(model.graph)
+
+
+GEMM = "(float[2,100] x) => (float[2,40] y) { y = Gemm (x, w, b) }"
+CONV = "(float[1,16,8] x) => (float[1,40,6] y) { y = Conv (x, w, b) }"
+GATHER = "(int64[2] x) => (float[2,100] y) { y = Gather (w, x) }"
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "choice", "portable", "expected"),
+    [
+        (GEMM, (100, 40), Float(), False, 4 * 4000),
+        (GEMM, (100, 40), StaticInt8(), False, 4000),
+        (GEMM, (100, 40), DynamicInt8(), False, 4000),
+        # Four blocks of 32 hold 100 inputs: the last is filled up.
+        (GEMM, (100, 40), Weight4(32), False, 40 * (4 * 16 + 4 * 2)),
+        (GEMM, (100, 40), Weight4(32, symmetric=False), False, 40 * (4 * 16 + 4 * 2 + 2)),
+        (GEMM, (100, 40), Weight8(32, symmetric=False), False, 40 * (4 * 32 + 4 * 2 + 4)),
+        (GEMM, (100, 40), Weight4(32, symmetric=False), True, 40 * (50 + 4 * 2 + 2)),
+        # A block of 128 is more than twice what 40 inputs need.
+        (GEMM.replace("100", "40"), (40, 40), Weight8(128), False, 40 * (64 + 2)),
+        (GEMM, (100, 40), Weight8(0), False, 40 * (100 + 2)),
+        (CONV, (40, 16, 3), Weight8(0), False, 40 * (48 + 2)),
+        (CONV, (40, 16, 3), Weight4(24, symmetric=False), False, 40 * (24 + 2 * 2 + 1)),
+        (GATHER, (9, 100), Weight8(0), False, 9 * (100 + 2)),
+        (GATHER, (9, 100), Weight4(50, symmetric=False), False, 9 * (50 + 2 * 2 + 2)),
+    ],
+)
+def test_bytes_are_those_of_codes_scales_and_zero_points(
+    text: str, shape: tuple[int, ...], choice: Choice, portable: bool, expected: int
+) -> None:
+    bias: dict[str, Any] = {"b": (40,)} if "b)" in text else {}
+    node = nodes(text, w=shape, **bias)[0]
+    assert weight_bytes(node, choice, replace(TARGET, portable=portable)) == expected + 4 * 40 * bool(bias)
+
+
+@pytest.mark.parametrize("choice", [Float(), StaticInt8(), Weight4()])
+def test_a_weight_of_two_readers_is_counted_once(choice: Choice) -> None:
+    one = nodes("(float[2,64] x) => (float[2,64] y) { y = MatMul (x, w) }", w=(64, 64))
+    two = nodes("(float[2,64] x) => (float[2,64] y) { t = MatMul (x, w)\n y = MatMul (t, w) }", w=(64, 64))
+    assert sum(weight_bytes(node, choice) for node in two) == weight_bytes(one[0], choice)
