@@ -9,11 +9,17 @@ import pytest
 
 from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.testing import CONTEXT, EXACT, FP32, assert_equivalent, assert_keeps_promises, parse
+from lwc.models import tiny
+from lwc.passes import clean
 from lwc.passes.edit import add_initializer, constant_array, input_of
 from lwc.passes.precision.equalize_layers import EqualizeLayers, equalizable
 from lwc.passes.solvers.scaling import equalizing_scale
 
 RNG = np.random.default_rng(0)
+GRAPHS = tiny.all_graphs()
+PAIRED = (
+    "mlp", "low_rank", "swiglu", "attention_block", "attention_block_masked", "encoder_block", "duplicate_weights",
+)  # fmt: skip
 
 
 def uneven(*shape: int, axis: int = 0) -> np.ndarray:
@@ -174,3 +180,13 @@ def test_int8_per_tensor_loses_less_behind_it(study: Callable[..., Any]) -> None
     model = before.before.fork()
     EqualizeLayers(equalizable(model.ir)).run(model.ir, CONTEXT)
     assert study(model).sqnr() > before.sqnr() + 10
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_small_networks_stay_the_same(name: str) -> None:
+    model = GRAPHS[name]()
+    clean(CONTEXT.target).run(model, CONTEXT)
+    infer_shapes(model)
+    after = model.clone()
+    assert assert_keeps_promises(after, EqualizeLayers(equalizable(model), powers_of_two=False), CONTEXT).changed
+    assert_equivalent(model, after, tiny.feeds(model), FP32)
