@@ -50,15 +50,17 @@ class Float(Choice):
 
 @dataclass(frozen=True)
 class StaticInt8(Choice):
-    """int8 weights per output channel, uint8 activations with the ranges of the plan.
+    """int8 weights per output channel, unsigned integer activations with the ranges of the plan.
 
     weight_range: how weight scales are found, a name in solvers.grid.RANGES
     rounding: how weights are rounded, a name in solvers.roundings.ROUNDINGS; all but 'nearest' need the Gram matrix
+    activation_bits: 8, or 16, which ONNX Runtime computes in float32 between pairs
     """
 
     name: ClassVar[str] = "int8"
     weight_range: str = "minmax"
     rounding: str = "nearest"
+    activation_bits: int = 8
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import Unit, factor, unit_of
-from lwc.compiler.core.plan import Range, Site
+from lwc.compiler.core.plan import Range, Site, StaticInt8
 from lwc.compiler.core.target import Target
-from lwc.passes.precision.followers import follows
+from lwc.passes.precision.followers import MOVES, follows
 
 _CODES_END_WITH = frozenset({"HardSigmoid", "HardSwish"})
 _OWN_RANGE = {"HardSigmoid": Range(0.0, 1.0), "Tanh": Range(-1.0, 1.0)}  # part of how these are written
@@ -28,6 +28,7 @@ class Formats:
 
     made: integer values and the unit or follower that makes them
     ranges: of every value that is quantized, or written as integers by a unit
+    wide: values and constants that have 16 bits
     clipping: units whose activation stays a node, because its ends are no ends of the codes
     """
 
@@ -36,6 +37,7 @@ class Formats:
     followers: set[ir.Node] = field(default_factory=set)
     made: dict[ir.Value, ir.Node] = field(default_factory=dict)
     ranges: dict[ir.Value, Range] = field(default_factory=dict)
+    wide: set[ir.Value] = field(default_factory=set)
     clipping: set[Unit] = field(default_factory=set)
 
     def reads_integers(self, node: ir.Node, index: int) -> bool:
@@ -46,14 +48,16 @@ class Formats:
 
 
 def decide_formats(
-    graph: ir.Graph, sites: Iterable[Site], ranges: Mapping[str, Range], target: Target
+    graph: ir.Graph, sites: Mapping[Site, StaticInt8], ranges: Mapping[str, Range], target: Target
 ) -> tuple[Formats, dict[Site, str]]:
     """Formats of all values for these static int8 sites; the sites that stay float, and why."""
     units, refused = find_units(graph, sites)
+    wide = {site.name for site, choice in sites.items() if choice.activation_bits > 8}
     while True:
         formats = Formats(dict(units))
-        failed = _Flow(graph, formats, ranges, target).run()
+        failed = _Flow(graph, formats, ranges, target, bool(wide)).run()
         if not failed:
+            _widen(formats, wide)
             _share_scales_of_concats(graph, formats)
             return formats, refused
         for site, reason in failed.items():
@@ -115,6 +119,7 @@ class _Flow:
     formats: Formats
     ranges: Mapping[str, Range]
     target: Target
+    has_wide: bool
 
     def run(self) -> dict[Site, str]:
         """The units that cannot be integer, with the reason."""
@@ -161,12 +166,26 @@ class _Flow:
         return ""
 
     def _follows(self, node: ir.Node) -> bool:
-        """A factor must keep powers of two where the scales are such."""
+        """A factor must keep powers of two where the scales are such; 16-bit codes are moved, no more."""
+        if self.has_wide and node.op_type not in MOVES and factor(node) is None:
+            return False
         times = factor(node) if self.target.power_of_two_scales else None
         return follows(node, self.target.byte_ops) and (times is None or math.frexp(times)[0] == 0.5)
 
     def _output_range(self, unit: Unit) -> Range | None:
         return _OWN_RANGE.get(unit.node.op_type) or self.ranges.get(unit.output.name or "")
+
+
+def _widen(formats: Formats, names: set[str]) -> None:
+    """16 bits for what the units of these names read and write, from where it is made."""
+    for node, unit in formats.units.items():
+        if node.name in names:
+            values = [*unit.operands(), *(v for k in unit.constants if (v := node.inputs[k]) is not None)]
+            for value in [*values, unit.output] if node in formats.emitting else values:
+                formats.wide.add(value)
+                while (maker := value.producer()) in formats.followers and maker.inputs[0] is not None:
+                    value = maker.inputs[0]
+                    formats.wide.add(value)
 
 
 def _share_scales_of_concats(graph: ir.Graph, formats: Formats) -> None:

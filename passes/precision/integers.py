@@ -22,13 +22,13 @@ class Scale:
     dtype: np.dtype[Any]
 
     @staticmethod
-    def of(range_: Range, symmetric: bool, one_sided: bool, power_of_two: bool = False) -> Scale:
-        """uint8 over the range; for targets with symmetric activations int8 with zero point 0.
+    def of(range_: Range, symmetric: bool, one_sided: bool, power_of_two: bool = False, bits: int = 8) -> Scale:
+        """Unsigned integers over the range; for targets with symmetric activations signed with zero point 0.
 
         one_sided: the ends of the range stand for a swallowed activation, so they must be the ends of the codes
         power_of_two: the step is rounded up to one; of the ends only zero is an end of the codes then
         """
-        dtype = np.dtype(np.int8 if symmetric else np.uint8)
+        dtype = np.dtype(f"int{bits}" if symmetric else f"uint{bits}")
         centered = symmetric and not one_sided
         step, zero = affine_parameters(range_, dtype, centered)
         if power_of_two:

@@ -31,7 +31,7 @@ FLOAT = ir.DataType.FLOAT
 
 @dataclass(frozen=True)
 class ConvertFloats(Pass):
-    """Applies Float16 and BFloat16 at the plan's sites. bf16 that the target takes as a hint is left to MarkBFloat16.
+    """Applies Float16 and BFloat16 at the plan's sites, but for a format that the target takes as a hint.
 
     keep_io: the main graph's inputs and outputs stay float32; else those change that nobody reads as float32
     headroom: activations may grow by this factor over the statistics before the format overflows
@@ -42,7 +42,9 @@ class ConvertFloats(Pass):
     headroom: float = 2.0
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        chosen: dict[Site, ir.DataType] = {site: ir.DataType.FLOAT16 for site, _ in ctx.plan.sites(Float16)}
+        chosen: dict[Site, ir.DataType] = {}
+        if not ctx.target.fp16_by_hint:
+            chosen.update({site: ir.DataType.FLOAT16 for site, _ in ctx.plan.sites(Float16)})
         if not ctx.target.bf16_by_hint:
             chosen.update({site: ir.DataType.BFLOAT16 for site, _ in ctx.plan.sites(BFloat16)})
         if not chosen:

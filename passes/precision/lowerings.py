@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 def lower(rewriter: Rewriter, unit: Unit) -> Lowered:
     """Write a unit where its node is."""
-    return _LOWERINGS.get(unit.node.op_type, _as_it_is)(rewriter, unit)
+    lowering = _LOWERINGS.get(unit.node.op_type, _as_it_is)
+    if rewriter.is_wide(unit):
+        lowering = _WIDE.get(unit.node.op_type, lowering)
+    return lowering(rewriter, unit)
 
 
 def _as_it_is(rewriter: Rewriter, unit: Unit) -> Lowered:
@@ -70,7 +73,9 @@ def _concat(rewriter: Rewriter, unit: Unit) -> Lowered:
     return Lowered(codes, codes=Codes(codes, scale), kept=False)
 
 
-_LOWERINGS: Mapping[str, Callable[[Rewriter, Unit], Lowered]] = {
+_Lowering = Callable[["Rewriter", Unit], Lowered]
+
+_LOWERINGS: Mapping[str, _Lowering] = {
     "Conv": _conv,
     "Gemm": with_weight,
     "MatMul": _matmul,
@@ -81,4 +86,12 @@ _LOWERINGS: Mapping[str, Callable[[Rewriter, Unit], Lowered]] = {
     "HardSigmoid": lower_hard_sigmoid,
     "HardSwish": lower_hard_swish,
     "Tanh": lower_tanh,
+}
+
+# Instead of those that are made for 8-bit kernels.
+_WIDE: Mapping[str, _Lowering] = {
+    "Conv": with_weight,
+    "HardSigmoid": _as_it_is,
+    "HardSwish": _as_it_is,
+    "Tanh": _as_it_is,
 }

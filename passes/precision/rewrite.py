@@ -55,7 +55,7 @@ class Rewriter:
     def codes(self, value: ir.Value) -> Codes:
         """The integer form of a value, quantized where it is made when nothing made it yet."""
         if value not in self._codes:
-            scale = self._scale(self.formats.ranges[value])
+            scale = self._scale(value, self.formats.ranges[value])
             node = self.writer.quantize(value, scale, value)
             producer = value.producer()
             if producer is None:
@@ -71,7 +71,7 @@ class Rewriter:
 
     def output_scale(self, unit: Unit) -> Scale:
         """The scale a unit writes its output with."""
-        return self._scale(self.formats.ranges[unit.output], one_sided=unit.activation is not None)
+        return self._scale(unit.output, self.formats.ranges[unit.output], one_sided=unit.activation is not None)
 
     def dequantized(self, codes: Codes, like: ir.Value, before: ir.Node) -> ir.Value:
         """A float view of codes, for one reader."""
@@ -84,11 +84,16 @@ class Rewriter:
         array = array_of(value)
         if scale is None:
             low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-            scale = self._scale(Range(low, high))
+            scale = self._scale(value, Range(low, high))
         return Codes(self.writer.constant(f"{value.name}.q", scale.codes(array)), scale)
 
-    def _scale(self, range_: Range, *, one_sided: bool = False) -> Scale:
-        return Scale.of(range_, self.symmetric, one_sided, self.power_of_two)
+    def is_wide(self, unit: Unit) -> bool:
+        """Whether the unit reads or writes 16 bits."""
+        return any(value in self.formats.wide for value in (*unit.operands(), unit.output))
+
+    def _scale(self, value: ir.Value, range_: Range, *, one_sided: bool = False) -> Scale:
+        bits = 16 if value in self.formats.wide else 8
+        return Scale.of(range_, self.symmetric, one_sided, self.power_of_two, bits)
 
     # Nodes
 

@@ -4,7 +4,8 @@
 
 A value is quantized once, where it is made, and dequantized in front of each reader, so that every operator stands
 between its own pairs: that is what runtimes fuse into one integer kernel. A swallowed Relu or Clip vanishes into the
-limits of its range. Values nobody reads as integers stay float. Needs opset 13 (per-channel DequantizeLinear).
+limits of its range. Values nobody reads as integers stay float. Needs opset 13 (per-channel DequantizeLinear), and 21
+where a site has activations of 16 bits: what it reads and writes is then made in 16 bits for all readers.
 
 Scope: sites of the main graph; a subgraph that reads an integer value gets it dequantized.
 """
@@ -24,6 +25,7 @@ from lwc.passes.precision.formats import decide_formats
 from lwc.passes.precision.rewrite import Rewriter
 
 QDQ_OPSET = 13
+WIDE_OPSET = 21  # 16-bit codes
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class QuantizeStatic(Pass):
         chosen = dict(ctx.plan.sites(StaticInt8))
         if not chosen:
             return Outcome()
-        if opset(model) < QDQ_OPSET:
-            raise UnsupportedOpset(f"The model has opset {opset(model)}; int8 needs {QDQ_OPSET}.", "Raise it first.")
+        needed = WIDE_OPSET if any(choice.activation_bits > 8 for choice in chosen.values()) else QDQ_OPSET
+        if opset(model) < needed:
+            raise UnsupportedOpset(f"The model has opset {opset(model)}; int8 needs {needed}.", "Raise it first.")
         formats, refused = decide_formats(model.graph, chosen, ctx.plan.ranges, ctx.target)
         methods = {site.name: choice.weight_range for site, choice in chosen.items()}
         Rewriter(model, formats, methods, ctx.target).run()

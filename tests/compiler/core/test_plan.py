@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lwc.compiler.core.errors import BadPlan
-from lwc.compiler.core.plan import CHOICES, Choice, DynamicInt8, Float, Plan, Range, Site, StaticInt8
+from lwc.compiler.core.plan import CHOICES, Choice, DynamicInt8, Float, Plan, Range, Site, StaticInt8, Weight16
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 NUMBER = st.floats(allow_nan=False)
 SITES = st.builds(Site, TEXT, TEXT, TEXT)
 CHOSEN: st.SearchStrategy[Choice] = st.one_of(
     st.builds(Float),
-    st.builds(StaticInt8, st.sampled_from(["minmax", "mse"])),
+    st.builds(StaticInt8, st.sampled_from(["minmax", "mse"]), activation_bits=st.sampled_from([8, 16])),
+    st.builds(Weight16),
     st.builds(DynamicInt8, st.sampled_from(["minmax", "mse"])),
 )
 PLANS = st.builds(
@@ -66,11 +67,12 @@ def test_a_choice_a_range_and_an_option_each_change_the_digest() -> None:
     others = [
         PLAN.replace(CONV, Float()),
         PLAN.replace(CONV, StaticInt8("minmax")),
+        PLAN.replace(CONV, StaticInt8("mse", activation_bits=16)),
         PLAN.replace(CONV, DynamicInt8("mse")),
         Plan(PLAN.choices, {"x": Range(-1.0, 2.0)}),
         Plan(PLAN.choices),
     ]
-    assert len({PLAN.digest(), *(other.digest() for other in others)}) == 6
+    assert len({PLAN.digest(), *(other.digest() for other in others)}) == 7
 
 
 def test_sites_are_given_by_type_in_order_of_insertion() -> None:

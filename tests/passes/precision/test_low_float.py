@@ -354,10 +354,13 @@ def test_bfloat16_stays_float_where_no_runtime_computes_it() -> None:
     assert reasons(outcome) == {"h": "no runtime computes MatMul in bfloat16 on cpu"}
 
 
-def test_bfloat16_by_hint_is_left_to_the_mark() -> None:
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_format_by_hint_is_left_to_the_mark(format_: str) -> None:
     model = weighted(CHAIN)
-    target = replace(NAMED["cpu:x86-64-v4"], bf16_by_hint=True)
-    assert ConvertFloats().run(model, PassContext(target, plan(model, BFloat16()))) == Outcome()
+    target = replace(GPU, bf16_by_hint=format_ == "bf16", fp16_by_hint=format_ == "fp16")
+    for other, (choice, _) in FORMATS.items():
+        context = PassContext(target, plan(model, choice))
+        assert (ConvertFloats().run(model.clone(), context) == Outcome()) == (other == format_)
 
 
 @pytest.mark.parametrize("name", ["if_of_input", "if_nested", "loop_of_count", "loop_that_collects", "scan"])
