@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peers
+from peers import ort as peers
 from zoo_speed import Plain
 
 from lwc.compiler.core.model import Model

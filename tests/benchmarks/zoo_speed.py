@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peers
+from peers import ort as peers
 
 import lwc
 from lwc.compiler.core.target import host

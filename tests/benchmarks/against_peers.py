@@ -1,0 +1,292 @@
+"""lwc against every peer on the zoo's tasks: one process, alternating blocks, true labels.
+
+    python tests/benchmarks/against_peers.py [--models a,b] [--backends ort,auto] [--out F.json] [--work FOLDER]
+
+Needs one environment with onnxruntime, onnxsim, openvino, nncf and lwc. Peers: onnxruntime static int8 (minmax,
+entropy, percentile), dynamic int8, onnxsim then static; OpenVINO fp32 and bf16; NNCF int8 on OpenVINO, the rest in
+fp32 or bf16. Each is built in a process of its own and kept in --work, lwc's artifacts too; --out keeps measured
+models. Both make a run resumable: what is there is not made again. A peer holds the budget when its score on the
+test samples, which nothing else saw, is within 0.01 of the float model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import exchange, openvino_int8, ort
+
+import lwc
+from lwc.compiler.core.target import host
+from lwc.compiler.measure import latency, representative
+from lwc.models import zoo
+
+BUDGET = 0.01
+FLOAT, LWC = "float", "lwc-"
+FAMILIES = ("onnxruntime", "openvino")
+FEWER = 4  # calibration samples are divided by this when a peer's process dies, as of memory
+
+Sample = dict[str, np.ndarray]
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a candidate is made of: the zoo model, its file, where to build, samples as lwc and the peers get them."""
+
+    name: str
+    source: Path
+    folder: Path
+    threads: int
+    lwc_samples: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """family: one of FAMILIES, or FLOAT or LWC; file: what build leaves; open: run of it, given the test samples"""
+
+    label: str
+    family: str
+    file: str
+    build: Callable[[Context, list[Sample]], object]
+    open: Callable[[Context, list[Sample]], Run]
+
+
+def candidates(backends: list[str]) -> list[Candidate]:
+    """Float, the peers, and lwc once for each backend."""
+    found = [Candidate(FLOAT, FLOAT, "", lambda c, s: None, lambda c, s: _ort_run(c.source, c))]
+    found += [_ort_static(method) for method in ("minmax", "entropy", "percentile")]
+    found += [
+        _on_ort("ort-dynamic", lambda c, s: ort.dynamic(c.source, c.folder / "ort-dynamic.onnx")),
+        _on_ort("onnxsim-static", _onnxsim_static),
+        _on_openvino("openvino-fp32", "", "f32"),
+        _on_openvino("openvino-bf16", "", "bf16"),
+        _on_openvino("nncf-int8", "nncf.xml", "f32"),
+        _on_openvino("nncf-int8-bf16", "nncf.xml", "bf16"),
+    ]
+    return found + [_lwc(backend) for backend in backends]
+
+
+def _on_ort(label: str, build: Callable[[Context, list[Sample]], object]) -> Candidate:
+    file = f"{label}.onnx"
+    return Candidate(label, "onnxruntime", file, build, lambda c, s: _ort_run(c.folder / file, c))
+
+
+def _ort_static(method: str) -> Candidate:
+    label = f"ort-{method}"
+    return _on_ort(label, lambda c, s: ort.static(c.source, c.folder / f"{label}.onnx", s, method))
+
+
+def _onnxsim_static(context: Context, samples: list[Sample]) -> None:
+    import onnx
+    import onnxsim
+
+    simplified, _ = onnxsim.simplify(onnx.load(context.source))
+    path = context.folder / "simplified.onnx"
+    onnx.save(simplified, path)
+    ort.static(path, context.folder / "onnxsim-static.onnx", samples, "minmax")
+
+
+def _on_openvino(label: str, file: str, precision: str) -> Candidate:
+    def build(context: Context, samples: list[Sample]) -> None:
+        if file:
+            openvino_int8.nncf_int8(context.source, context.folder / file, samples)
+
+    def open_(context: Context, test: list[Sample]) -> Run:
+        path = context.folder / file if file else context.source
+        return openvino_int8.open_run(path, context.source, test, precision, context.threads)
+
+    return Candidate(label, "openvino", file, build, open_)
+
+
+def _lwc(backend: str) -> Candidate:
+    def build(context: Context, samples: list[Sample]) -> None:
+        lwc.compile(
+            context.source, context.folder / f"{LWC}{backend}.lwc", backend=backend, metric=zoo.metric(context.name),
+            calib=list(zoo.samples(context.name, context.lwc_samples, seed=1)), max_drop=BUDGET, no_cache=True,
+        )  # fmt: skip
+
+    def open_(context: Context, test: list[Sample]) -> Run:
+        """The deployable on a plain session where its runtime is ONNX Runtime, as a user would serve it."""
+        folder = context.folder / f"{LWC}{backend}.lwc"
+        session = lwc.load(folder)
+        plain = lwc.Artifact.open(folder).manifest.backend == "onnxruntime"
+        return _ort_run(folder / "model.onnx", context) if plain else session.run
+
+    return Candidate(f"{LWC}{backend}", LWC, f"{LWC}{backend}.lwc", build, open_)
+
+
+def _ort_run(path: Path, context: Context) -> Run:
+    session = ort.session(path, context.threads)
+    inputs, outputs = ([port.name for port in ports] for ports in (session.get_inputs(), session.get_outputs()))
+    return lambda sample: dict(zip(outputs, session.run(None, {name: sample[name] for name in inputs}), strict=True))
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """A run behind what lwc's latency measurement takes."""
+
+    run: Run
+
+
+def built(candidate: Candidate, context: Context, args: argparse.Namespace) -> Row:
+    """{build_s} or {failed}: builds in a process of its own, unless the work folder remembers how that went.
+
+    Candidates of one file share its building.
+    """
+    memory = context.folder / f"{candidate.file}.json"
+    if not candidate.file:
+        return {"build_s": 0.0}
+    if memory.is_file():
+        return dict(json.loads(memory.read_text()))
+    row: Row = {"failed": "not built"}
+    for count in (args.peer_samples, max(1, args.peer_samples // FEWER)):
+        target = (candidate.label, context, count, args.backends.split(","))
+        child = multiprocessing.get_context("spawn").Process(target=_build_child, args=target)
+        child.start()
+        child.join(args.build_timeout)
+        if child.is_alive():
+            child.kill()
+            child.join()
+            row = {"failed": f"not built in {args.build_timeout:.0f} s"}
+            break
+        if memory.is_file():
+            return dict(json.loads(memory.read_text()))
+        row = {"failed": f"its process ended with {child.exitcode}"}
+    memory.write_text(json.dumps(row))
+    return row
+
+
+def _build_child(label: str, context: Context, count: int, backends: list[str]) -> None:
+    candidate = next(one for one in candidates(backends) if one.label == label)
+    with (context.folder / f"{candidate.file}.log").open("wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    samples = [] if candidate.family == LWC else exchange.load_samples(context.folder / "calibration.npz")[:count]
+    start = time.perf_counter()
+    try:
+        candidate.build(context, samples)
+        row: Row = {"build_s": time.perf_counter() - start}
+    except Exception as error:
+        row = {"failed": f"{type(error).__name__}: {str(error).strip()[:160]}"}
+    (context.folder / f"{candidate.file}.json").write_text(json.dumps(row))
+
+
+def measure(name: str, args: argparse.Namespace) -> dict[str, Row]:
+    """{label: {family, ms, p90_ms, score, drop, build_s} or {family, failed}} for one model."""
+    folder = args.work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "calibration.npz").is_file():
+        exchange.save_samples(folder / "calibration.npz", zoo.samples(name, args.peer_samples, seed=1))
+    test = list(zoo.samples(name, args.test, seed=2, split="test"))
+    context = Context(name, zoo.path(name), folder, args.threads, args.calibration)
+    result: dict[str, Row] = {}
+    runs: dict[str, Run] = {}
+    for candidate in candidates(args.backends.split(",")):
+        row = result[candidate.label] = {"family": candidate.family, **built(candidate, context, args)}
+        if "failed" in row:
+            continue
+        try:
+            run = candidate.open(context, test)
+            row["score"] = zoo.score(name, run, iter(test))
+            runs[candidate.label] = run
+        except Exception as error:
+            row["failed"] = f"{type(error).__name__}: {str(error).strip()[:160]}"
+    feeds = representative(test, [port.name for port in ort.session(context.source, 1).get_inputs()])
+    times = latency([_Runner(run) for run in runs.values()], feeds, seconds=args.seconds)  # type: ignore[misc]
+    for label, timed in zip(runs, times, strict=True):
+        drop = result[FLOAT]["score"] - result[label]["score"]
+        result[label] |= {"ms": timed.median_ms, "p90_ms": timed.p90_ms, "drop": drop}
+    return result
+
+
+def best_peer(result: Mapping[str, Row], families: tuple[str, ...]) -> str:
+    """Fastest peer of these families that holds the budget; the float model where none does.
+
+    With FLOAT among the families lwc has to beat the model as it came, too, where all its peers are slower.
+    """
+    held = [label for label, row in result.items() if row["family"] in families and row.get("drop", 1.0) <= BUDGET]
+    return min(held, key=lambda label: float(result[label]["ms"]), default=FLOAT)
+
+
+def lines(name: str, result: Mapping[str, Row]) -> Iterator[str]:
+    """Every candidate's numbers, as lines of a Markdown table."""
+    for label, row in result.items():
+        if "failed" in row:
+            yield f"| {name} | {label} | {row['failed']} |||||"
+        else:
+            held = "yes" if row["drop"] <= BUDGET else "no"
+            ratio = result[FLOAT]["ms"] / row["ms"]
+            yield (
+                f"| {name} | {label} | {row['score']:.4f} | {held} | {row['ms']:.3f} | {ratio:.2f} "
+                f"| {row['build_s']:.1f} |"
+            )
+
+
+def figures(found: Mapping[str, Mapping[str, Row]], label: str, families: tuple[str, ...]) -> Iterator[str]:
+    """Per task the best peer that holds and lwc's speed over it; then mean and least, over the tasks lwc holds."""
+    ratios: list[float] = []
+    yield f"\n{label} against {', '.join(families)}\n"
+    yield "| task | best that holds | lwc is faster by | lwc drop |\n|---|---|---|---|"
+    for name, result in found.items():
+        row = result.get(label, {"failed": "not measured"})
+        peer = best_peer(result, families)
+        if "failed" in row:
+            yield f"| {name} | {peer} | {row['failed']} | |"
+            continue
+        ratios.append(result[peer]["ms"] / row["ms"])
+        broken = "" if row["drop"] <= BUDGET else " BREAKS"
+        yield f"| {name} | {peer} | {ratios[-1]:.3f} | {row['drop']:+.4f}{broken} |"
+    if ratios:
+        mean = float(np.exp(np.mean(np.log(ratios))))
+        yield f"\ngeometric mean {mean:.3f}, least {min(ratios):.3f}, over {len(ratios)} of {len(found)} tasks"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(name for name in zoo.names() if zoo.get(name).task))
+    parser.add_argument("--backends", default="ort,auto", help="an artifact of lwc for each")
+    parser.add_argument("--calibration", type=int, default=64, help="samples that lwc gets")
+    parser.add_argument("--peer-samples", type=int, default=64, help="samples that the peers get")
+    parser.add_argument("--test", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=host().threads)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of latency measurement for each candidate")
+    parser.add_argument("--build-timeout", type=float, default=1800.0, help="seconds for one candidate")
+    parser.add_argument("--work", type=Path, default=Path("build/against_peers"), help="what was built is kept here")
+    parser.add_argument("--rebuild-lwc", action="store_true", help="compile again, and measure what --out has again")
+    parser.add_argument("--out", type=Path, help="JSON of the models measured so far")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    found: dict[str, dict[str, Row]] = json.loads(args.out.read_text()) if args.out and args.out.is_file() else {}
+    print(f"{host().processor}, {args.threads} threads")
+    print("| task | candidate | score | holds 0.01 | ms | over float | build s |\n|" + "---|" * 7)
+    for name in args.models.split(","):
+        if args.rebuild_lwc:
+            found.pop(name, None)
+            for file in (args.work / name).glob(f"{LWC}*"):
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        if name not in found:
+            found[name] = measure(name, args)
+            if args.out:
+                args.out.write_text(json.dumps(found, indent=1))
+        print("\n".join(lines(name, found[name])), flush=True)
+    for backend in args.backends.split(","):
+        for families in (FAMILIES[:1], (FLOAT, *FAMILIES[:1]), FAMILIES, (FLOAT, *FAMILIES)):
+            print("\n".join(figures(found, f"{LWC}{backend}", families)))
+
+
+if __name__ == "__main__":
+    main()
