@@ -18,7 +18,8 @@ from lwc.compiler.core.plan import Site
 from lwc.compiler.data import Calibration
 from lwc.compiler.testing import CONTEXT, FP32, Tolerance, assert_equivalent, assert_keeps_promises, draw_feeds, parse
 from lwc.passes.edit import add_initializer
-from lwc.passes.precision.smooth_activations import Method, SmoothActivations, read_by, smoothable
+from lwc.passes.precision.smooth_activations import Method, SmoothActivations
+from lwc.passes.precision.smoothing_groups import read_by, smoothable
 
 RNG = np.random.default_rng(0)
 TARGET = replace(OnnxRuntime().narrow(CONTEXT.target), threads=1)
@@ -52,12 +53,12 @@ def open_session(model: Model, outputs: Sequence[str]) -> Session:
     return OnnxRuntime().session(model, TARGET, outputs)
 
 
-def context_of(model: ir.Model, gram: bool = True) -> PassContext:
+def context_of(model: ir.Model, gram: bool = True, count: int = 60) -> PassContext:
     """Statistics of every layer with a weight, from a few random samples."""
     whole = Model(model, "study")
     sites = [Site(node.name or "", node.op_type) for node in model.graph if len(node.inputs) > 1]
     session = open_session(whole, [])
-    samples = Calibration.open([draw_feeds(model, seed) for seed in range(60)], session.inputs)
+    samples = Calibration.open([draw_feeds(model, seed) for seed in range(count)], session.inputs)
     return PassContext(TARGET, stats=collect(whole, sites, samples, open_session, gram=gram, channels=True))
 
 
@@ -173,6 +174,12 @@ def test_without_statistics_nothing_happens_and_says_so() -> None:
     outcome = SmoothActivations(smoothable(model)).run(model, CONTEXT)
     assert not outcome.changed
     assert "no statistics per channel" in outcome.skipped[0].reason
+
+
+def test_ranges_that_few_positions_show_are_not_trusted() -> None:
+    model = model_of(NORM.format("", "y = MatMul(t, w)"), g=outlying(10), w=floats(10, 6))
+    outcome = SmoothActivations(smoothable(model)).run(model, context_of(model, count=4))
+    assert outcome.skipped[0].reason == "only 72 positions were seen; 256 are needed"
 
 
 def test_a_scale_that_a_shared_gamma_takes_leaves_its_other_readers_alone() -> None:
