@@ -19,7 +19,7 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import BFloat16, Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8
 from lwc.compiler.core.target import Target
 
-WORTH_STORING = 1024  # values
+WORTH_STORING = 512  # values
 SITE_KEY = "lwc.site"  # in the metadata of nodes that a pass adds to a site: their time is the site's
 
 
@@ -86,7 +86,7 @@ def _is_float_layer(node: ir.Node) -> bool:
 
 
 def _worth_storing(node: ir.Node) -> bool:
-    """Whether integers instead of its float32 constants make the file smaller: nodes and names take some 500 bytes."""
+    """Whether integers instead of its float32 constants make the file smaller: nodes and names take up to 500 bytes."""
     return sum(view.rows * view.columns for _, view in weights_at(node)) >= WORTH_STORING
 
 
