@@ -62,7 +62,11 @@ def site_of(node: ir.Node) -> Site:
 
 def choices_at(model: Model, site: Site, target: Target) -> tuple[Choice, ...]:
     """What the target's runtimes can do at a site of `find_sites`; float first."""
-    node = next(node for node in model.graph if node.name == site.name)
+    return choices_of(next(node for node in model.graph if node.name == site.name), target)
+
+
+def choices_of(node: ir.Node, target: Target) -> tuple[Choice, ...]:
+    """The same at the site of a node."""
     choices: list[Choice] = [Float()]
     unit = unit_of(node)
     if isinstance(unit, Unit):

@@ -12,10 +12,24 @@ import onnx_ir as ir
 
 from lwc.compiler.analysis.crossings import flows
 from lwc.compiler.analysis.sites import swallowed_by
+from lwc.compiler.analysis.weights import weights_at
 from lwc.compiler.core.backend import Backend
 from lwc.compiler.core.cache import Cache
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, WeightOnly
+from lwc.compiler.core.plan import (
+    BFloat16,
+    Choice,
+    DynamicInt8,
+    Float,
+    Float8,
+    Float16,
+    Plan,
+    Range,
+    Site,
+    StaticInt8,
+    Weight16,
+    WeightOnly,
+)
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.space import Crossing
@@ -117,13 +131,26 @@ def weight_bytes(node: ir.Node, choice: Choice, target: Target | None = None) ->
     """Bytes of the node's constant weights under the choice; of one that n nodes read alike, an nth.
 
     Weight-only: codes, scales and zero points, exactly (target: whether it must be portable);  int8: the weight
-    itself one byte each
+    itself one byte each;  other formats: their width, of matrices of weights
     """
     if isinstance(choice, WeightOnly):
         return stored_bytes(node, choice, portable=target is not None and target.portable)
     total = stored_bytes(node, FLOAT, portable=False)
-    constants = [value for value in node.inputs if value is not None and value.const_value is not None]
-    if isinstance(choice, Float) or not constants or constants[0].const_value is None:
+    if isinstance(choice, StaticInt8 | DynamicInt8):
+        constants = [value for value in node.inputs if value is not None and value.const_value is not None]
+        return total - sum(_saved(value, 1) for value in constants[:1])
+    width = _WIDTHS.get(type(choice))
+    if width is None or (target is not None and target.bf16_by_hint):
         return total
-    weight, readers = constants[0].const_value, len(constants[0].uses())
-    return total - round((int(weight.nbytes) - int(weight.size)) / readers)
+    return total - sum(_saved(reader.inputs[view.index], width) for reader, view in weights_at(node))
+
+
+_WIDTHS: Mapping[type[Choice], int] = {Weight16: 2, Float16: 2, BFloat16: 2, Float8: 1}
+
+
+def _saved(value: ir.Value | None, width: int) -> int:
+    """What a reader's part of a constant weighs less when each number takes `width` bytes."""
+    assert value is not None
+    assert value.const_value is not None
+    tensor = value.const_value
+    return round((int(tensor.nbytes) - width * int(tensor.size)) / max(1, len(value.uses())))

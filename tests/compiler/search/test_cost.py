@@ -12,7 +12,17 @@ import pytest
 from onnx import numpy_helper
 
 from lwc.compiler.analysis.shapes import infer_shapes
-from lwc.compiler.core.plan import Choice, DynamicInt8, Float, StaticInt8, Weight4, Weight8
+from lwc.compiler.core.plan import (
+    Choice,
+    DynamicInt8,
+    Float,
+    Float8,
+    Float16,
+    StaticInt8,
+    Weight4,
+    Weight8,
+    Weight16,
+)
 from lwc.compiler.core.target import NAMED
 from lwc.compiler.search.cost import weight_bytes
 
@@ -39,6 +49,9 @@ GATHER = "(int64[2] x) => (float[2,100] y) { y = Gather (w, x) }"
         (GEMM, (100, 40), Float(), False, 4 * 4000),
         (GEMM, (100, 40), StaticInt8(), False, 4000),
         (GEMM, (100, 40), DynamicInt8(), False, 4000),
+        (GEMM, (100, 40), Weight16(), False, 2 * 4000),
+        (GEMM, (100, 40), Float16(), False, 2 * 4000),
+        (GEMM, (100, 40), Float8(), False, 4000),
         # Four blocks of 32 hold 100 inputs: the last is filled up.
         (GEMM, (100, 40), Weight4(32), False, 40 * (4 * 16 + 4 * 2)),
         (GEMM, (100, 40), Weight4(32, symmetric=False), False, 40 * (4 * 16 + 4 * 2 + 2)),
@@ -61,7 +74,7 @@ def test_bytes_are_those_of_codes_scales_and_zero_points(
     assert weight_bytes(node, choice, replace(TARGET, portable=portable)) == expected + 4 * 40 * bool(bias)
 
 
-@pytest.mark.parametrize("choice", [Float(), StaticInt8(), Weight4()])
+@pytest.mark.parametrize("choice", [Float(), StaticInt8(), Weight16(), Weight4()])
 def test_a_weight_of_two_readers_is_counted_once(choice: Choice) -> None:
     one = nodes("(float[2,64] x) => (float[2,64] y) { y = MatMul (x, w) }", w=(64, 64))
     two = nodes("(float[2,64] x) => (float[2,64] y) { t = MatMul (x, w)\n y = MatMul (t, w) }", w=(64, 64))
