@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
+import psutil
 import pytest
 
 pytest.importorskip("openvino")
@@ -179,11 +180,12 @@ def test_failing_run_is_our_error_on_one_line() -> None:
 
 
 def test_threads_are_those_of_the_target() -> None:
-    for threads in (1, 2):
-        session = OV.session(read(CHAIN), TARGET.with_threads(threads))
-        assert option(session, "INFERENCE_NUM_THREADS") == min(threads, len(os.sched_getaffinity(0)))
+    assert option(OV.session(read(CHAIN), TARGET), "INFERENCE_NUM_THREADS") == 1
+    cores = psutil.cpu_count(logical=False) or 1
+    assert option(OV.session(read(CHAIN), TARGET.with_threads(2)), "INFERENCE_NUM_THREADS") == min(2, cores)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell")
 def test_running_leaves_the_callers_affinity_alone() -> None:
     before = os.sched_getaffinity(0)
     OV.session(read(CHAIN), TARGET).run({"x": ones(2, 4)})

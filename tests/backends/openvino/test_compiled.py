@@ -1,0 +1,62 @@
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("openvino")
+
+from lwc.backends.openvino.compiled import STATIC_MODELS, STEADY_RUNS, Executable, Executables
+from lwc.backends.openvino.session import read, settings
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.target import NAMED
+
+OPTIONS = settings(NAMED["cpu:x86-64-v4"].with_threads(1), "")
+
+
+def executables(shape: str, body: str = "y = Sin (x)") -> Executables:
+    text = f'<ir_version: 8, opset_import: ["" : 17]>\nagraph (float[{shape}] x) => (float[{shape}] y) {{ {body} }}'
+    return Executables(read(Model.from_proto(onnx.parser.parse_model(text))), OPTIONS)
+
+
+def of_rows(found: Executables, rows: int) -> Executable:
+    return found.of(((rows, 4),))
+
+
+def test_fixed_shapes_need_one_model() -> None:
+    found = executables("2,4")
+    assert all(of_rows(found, 2) is found.any_shapes for _ in range(STEADY_RUNS + 1))
+
+
+def test_shapes_that_keep_coming_get_a_model_of_their_own() -> None:
+    found = executables("n,4")
+    used = [of_rows(found, 3) for _ in range(STEADY_RUNS + 1)]
+    assert used[: STEADY_RUNS - 1] == [found.any_shapes] * (STEADY_RUNS - 1)
+    assert used[STEADY_RUNS - 1] is not found.any_shapes
+    assert used[STEADY_RUNS] is used[STEADY_RUNS - 1]
+    assert not used[STEADY_RUNS].model.inputs[0].get_partial_shape().is_dynamic
+
+
+def test_changing_shapes_share_one_model() -> None:
+    found = executables("n,4")
+    assert all(of_rows(found, 1 + k % 2) is found.any_shapes for k in range(4 * STEADY_RUNS))
+
+
+def test_the_model_used_least_recently_goes() -> None:
+    found = executables("n,4")
+    own = {rows: [of_rows(found, rows) for _ in range(STEADY_RUNS)][-1] for rows in range(1, STATIC_MODELS + 2)}
+    assert of_rows(found, STATIC_MODELS + 1) is own[STATIC_MODELS + 1]
+    assert of_rows(found, 1) is found.any_shapes
+
+
+def test_shapes_that_do_not_fit_are_refused_each_time() -> None:
+    found = executables("n,m", "y = MatMul (x, x)")
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            found.of(((2, 3),))
+    assert found.of(((3, 3),)) is found.any_shapes
+
+
+def test_own_model_computes_the_same() -> None:
+    found = executables("n,4")
+    x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    results = [of_rows(found, 2).request.infer([x])[0].copy() for _ in range(STEADY_RUNS)]
+    np.testing.assert_allclose(results[-1], results[0], rtol=1e-6)
