@@ -34,6 +34,7 @@ def compile(
     precision: str | None = None,
     sparsity: str | None = None,
     best_effort: bool | None = None,
+    pareto: bool | None = None,
     tune: float | None = None,
     portable: bool | None = None,
     plan: PathLike | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ def assemble_report(
     proof: Proof,
     options: CompileOptions,
     timings: Timings,
+    pareto: Sequence[dict[str, Any]] = (),
 ) -> CompileReport:
-    """report.json as CONTRACT has it. refused: backend -> why it could not take the model"""
+    """report.json as CONTRACT has it. refused: backend -> why it could not take the model;  pareto: the front"""
     target = proof.kept.target
     return CompileReport(
         schema=REPORT_SCHEMA,
@@ -71,6 +72,7 @@ def assemble_report(
         backends=tuple(backend_lines(proof, refused)),
         timings_s={**timings.seconds, "total": time.perf_counter() - timings.start},
         peak_compile_memory_mb=own_peak_mb() or 0.0,
+        pareto=tuple(pareto),
     )
 
 

@@ -44,7 +44,8 @@ class CompileOptions:
     iterable of dicts, None: synthetic;  samples: use at most so many
     metric: one of METRICS, 'module:attr', function(outputs, sample) -> float, or a class with update and compute
     max_drop: the metric may fall by so much, absolute;  max_latency_ms, max_size_mb: hard budgets
-    best_effort: write the best found even over budget;  portable: standard ONNX operators only
+    best_effort: write the best found even over budget;  pareto: the plans that no other beats, too
+    portable: standard ONNX operators only
     plan: apply this plan and search nothing;  shape: input name -> fixed shape
     max_memory_gb: bound of the memory that calibration statistics take, in 1e9 bytes
     """
@@ -62,6 +63,7 @@ class CompileOptions:
     precision: str = "auto"
     sparsity: str = "none"
     best_effort: bool = False
+    pareto: bool = False
     tune_minutes: float = 0.0
     portable: bool = False
     plan: Path | None = None
@@ -165,7 +167,7 @@ def _field_name(flag: str) -> str:
 
 
 TEXT = ("target", "backend", "calib", "metric", "objective", "precision", "sparsity", "scheduler", *PATH_FIELDS)
-FLAGS = ("best_effort", "portable", "no_cache")
+FLAGS = ("best_effort", "pareto", "portable", "no_cache")
 WHOLE = ("samples", "workers", "seed")
 
 

@@ -82,6 +82,8 @@ search_options = stacked(
     click.option("--cache", metavar="DIR", help="Where statistics and costs are kept between runs."),
     click.option("--no-cache", is_flag=True, default=None, help="Keep nothing between runs."),
     seed,
+    click.option("--workers", type=int, metavar="N", help="Measure losses in N processes [default: 1]."),
+    click.option("--scheduler", metavar="ADDRESS", help="Measure losses on a Dask cluster."),
     click.option("--max-memory", type=float, metavar="GB", help="For calibration statistics [default: 1]."),
 )
 
@@ -94,9 +96,10 @@ compile_options = stacked(
     click.option(
         "--best-effort", is_flag=True, default=None, help="Write the best found even where a budget can't be held."
     ),
+    click.option(
+        "--pareto", is_flag=True, default=None, help="Write every plan no other beats in time, size and accuracy, too."
+    ),
     click.option("--tune", type=float, metavar="MINUTES", help="Time for kernel tuning [default: 0]."),
     click.option("--portable", is_flag=True, default=None, help="Only operators of the standard ONNX domain."),
     click.option("--plan", metavar="plan.json", help="Apply this plan, search nothing."),
-    click.option("--workers", type=int, metavar="N", help="Evaluate candidates in parallel [default: 1]."),
-    click.option("--scheduler", metavar="ADDRESS", help="Evaluate candidates on a Dask cluster."),
 )

@@ -92,9 +92,10 @@ class Artifact:
 
     @property
     def bytes(self) -> int:
-        """Size of the files that the runtime needs, without plan and report."""
+        """Size of the files that the runtime needs, without plan, report and the artifacts of a front."""
         kept_out = (PLAN, REPORT, PAGE)
-        return sum((self.folder / name).stat().st_size for name in self.manifest.files if name not in kept_out)
+        names = [name for name in self.manifest.files if name not in kept_out and "/" not in name]
+        return sum((self.folder / name).stat().st_size for name in names)
 
 
 def is_artifact(path: str | Path) -> bool:
