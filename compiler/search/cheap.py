@@ -2,14 +2,14 @@
 
     gram          (tr(E H E^T) + s_x^2 ||W||^2 + n s_y^2) / tr(W H W^T)             E = W' - W, H = E[x x^T]
     correlation   1 - rho(y, y')                                                    y, y': the layer before and after
-    first-order   ||J d||^2 / ||J r||^2 * (||y' - y||^2 / ||d||^2), r white noise   J: outputs by the layer's output
+    first-order   ||J d||^2 ||y' - y||^2 / ||d||^2                                  d: error of the first choice
 
 All are per (site, choice) and rank choices; only the last is in the unit of the measured losses. Gram-weighted error
 is the layer objective of GPTQ (Frantar et al. 2022) relative to the layer's power, with the noise of quantized
 activations added (s^2: mean squared error of their histogram). Correlation is CPTQuant's first measure (2024), with
 Pearson's in place of the canonical correlation: one layer before and after has its channels paired already. First
-order is its Taylor measure without gradients: the response of the outputs to a small white perturbation of the
-layer's output, times the noise that the choice really makes there.
+order is its Taylor measure without gradients: the response J d of the model's outputs to the error d that a site's
+first choice makes at the layer, on two samples, scaled to the error that each other choice makes there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from lwc.compiler.core.plan import (
 )
 from lwc.compiler.core.stats import LayerStats, TensorStats
 from lwc.compiler.search.job import Job
-from lwc.compiler.search.local import LocalRuns, relative_noise
+from lwc.compiler.search.local import LocalRuns, first_samples, relative_noise
+from lwc.compiler.search.partial import PartialRuns
 from lwc.passes.solvers.clipping import quantization_error
 from lwc.passes.solvers.rounding import dequantize, quantize_per_channel
 
@@ -85,7 +86,7 @@ def gram(evidence: Evidence) -> Losses:
 def correlation(evidence: Evidence) -> Losses:
     """One minus the correlation of the layer's output with what the choice makes of it, mean over samples."""
     losses: Losses = {}
-    with closing(LocalRuns(evidence.job, SAMPLES)) as local:
+    with closing(LocalRuns(first_samples(evidence.job, SAMPLES))) as local:
         for site, choice in evidence.pairs():
             found = [] if isinstance(choice, Float) else local.outputs(site, choice)
             losses[site, choice] = float(np.mean([1.0 - _pearson(y, z) for y, z in found])) if found else 0.0
@@ -93,17 +94,23 @@ def correlation(evidence: Evidence) -> Losses:
 
 
 def first_order(evidence: Evidence) -> Losses:
-    """Response of the model's outputs to white noise at the layer's output, times the noise the choice makes."""
+    """What the site's first choice does to the model's outputs, times the error of each choice over that one's."""
     losses: Losses = {}
-    with closing(LocalRuns(evidence.job, SAMPLES)) as local:
+    few = first_samples(evidence.job, SAMPLES)
+    with closing(PartialRuns(few)) as runs, closing(LocalRuns(few)) as local:
         for site, choices in evidence.options.items():
             changed = [choice for choice in choices if not isinstance(choice, Float)]
-            response = local.response(site) if changed else 0.0
+            errors = {choice: _error(local, site, choice) for choice in changed if len(changed) > 1}
+            response = runs.loss(((site, changed[0]),)) if changed else 0.0
             for choice in choices:
-                found = local.outputs(site, choice) if choice in changed else []
-                noise = float(np.mean([relative_noise(y, z) for y, z in found])) if found else 0.0
-                losses[site, choice] = response * noise
+                relative = errors[choice] / max(errors[changed[0]], 1e-30) if choice in errors else 1.0
+                losses[site, choice] = response * relative if choice in changed else 0.0
     return losses
+
+
+def _error(local: LocalRuns, site: Site, choice: Choice) -> float:
+    found = [relative_noise(y, z) for y, z in local.outputs(site, choice)]
+    return float(np.mean(found)) if found else 1.0
 
 
 METHODS: tuple[tuple[str, Callable[[Evidence], Losses]], ...] = (

@@ -25,7 +25,7 @@ from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Silent
-from lwc.compiler.driver import workbench
+from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.search.cheap import METHODS, Evidence

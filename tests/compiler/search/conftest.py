@@ -7,7 +7,7 @@ import pytest
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Site
 from lwc.compiler.core.progress import Silent
-from lwc.compiler.driver import workbench
+from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.search.decide import Decider, Wanted
