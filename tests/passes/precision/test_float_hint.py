@@ -5,7 +5,7 @@ import pytest
 from lwc.compiler.core.digest import digest
 from lwc.compiler.core.float_format import float_format
 from lwc.compiler.core.pass_ import Pass, PassContext
-from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8
 from lwc.compiler.core.target import NAMED
 from lwc.compiler.testing import assert_keeps_promises, parse
 from lwc.passes.precision.mark_bfloat16 import MarkBFloat16
@@ -61,3 +61,21 @@ def test_absent_site_is_skipped_with_a_reason() -> None:
     assert [(skip.site, skip.reason) for skip in outcome.skipped] == [
         (GHOST, "the main graph has no node of this name")
     ]
+
+
+def test_float16_does_not_go_with_int8() -> None:
+    model = parse(TEXT)
+    plan = Plan({SINE: Float16(), COSINE: StaticInt8()})
+    outcome = MarkFloat16().run(model, PassContext(BY_HINT, plan))
+    assert float_format(model) == ""
+    assert [skip.site for skip in outcome.skipped] == [SINE]
+
+
+def test_float16_does_not_go_with_a_model_that_came_quantized() -> None:
+    model = parse("""agraph (float[2,4] x) => (float[2,4] y) <float s = {0.1}, uint8 z = {0}> {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        [sine] y = Sin (d)
+    }""")
+    MarkFloat16().run(model, PassContext(BY_HINT, Plan({SINE: Float16()})))
+    assert float_format(model) == ""
