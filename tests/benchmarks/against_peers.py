@@ -178,7 +178,7 @@ def _build_child(label: str, context: Context, count: int, backends: list[str]) 
         candidate.build(context, samples)
         row: Row = {"build_s": time.perf_counter() - start}
     except Exception as error:
-        row = {"failed": f"{type(error).__name__}: {str(error).strip()[:160]}"}
+        row = {"failed": exchange.reason(error)}
     (context.folder / f"{candidate.file}.json").write_text(json.dumps(row))
 
 
@@ -201,7 +201,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Row]:
             row["score"] = zoo.score(name, run, iter(test))
             runs[candidate.label] = run
         except Exception as error:
-            row["failed"] = f"{type(error).__name__}: {str(error).strip()[:160]}"
+            row["failed"] = exchange.reason(error)
     feeds = representative(test, [port.name for port in ort.session(context.source, 1).get_inputs()])
     times = latency([_Runner(run) for run in runs.values()], feeds, seconds=args.seconds)  # type: ignore[misc]
     for label, timed in zip(runs, times, strict=True):

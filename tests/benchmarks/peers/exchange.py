@@ -62,6 +62,11 @@ def _block(run: Run, feeds: Sample) -> list[float]:
     return series[SETTLE_RUNS:]
 
 
+def reason(error: Exception) -> str:
+    """The error on one line that fits a cell of a table."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}".replace("|", "/")
+
+
 @dataclass(frozen=True)
 class Variant:
     """One way of a peer. build: (model, calibration samples, folder) -> file; open: (file, samples, threads) -> run"""
@@ -93,7 +98,7 @@ def work(variants: Sequence[Variant]) -> None:
             save_samples(folder / f"{variant.label}.npz", (run(sample) for sample in test))
         except Exception as error:
             traceback.print_exc()
-            result[variant.label] = {"failed": f"{type(error).__name__}: {str(error).strip()[:200]}"}
+            result[variant.label] = {"failed": reason(error)}
         else:
             runs[variant.label] = run
             result[variant.label] = {"build_s": seconds}
