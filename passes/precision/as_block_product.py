@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lwc.compiler.analysis.sites import SITE_KEY
 from lwc.compiler.analysis.units import Unit, array_of
 from lwc.passes.edit import replace_node
-from lwc.passes.precision.integer_weights import Bytes, Emitter, IntegerWeight, paired
-from lwc.passes.precision.solved import SmallCodes
+from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
+from lwc.passes.precision.solved import Bytes, SmallCodes, paired
 
 FOREIGN = "com.microsoft"
 

@@ -16,11 +16,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lwc.passes.edit import Names, add_initializer
-from lwc.passes.precision.solved import SmallCodes
+from lwc.passes.precision.solved import Bytes, SmallCodes, evened, paired
 from lwc.passes.precision.weight_forms import Stored
 from lwc.passes.solvers.grid import Grid
 
-Bytes = NDArray[np.uint8]
 FLOAT = ir.DataType.FLOAT
 
 
@@ -64,13 +63,13 @@ class Emitter:
         self._names = Names(model)
         self._prelude: list[ir.Node] = []
         self._sizes: dict[tuple[int, ...], ir.Value] = {}
-        self._shared: dict[tuple[str, int, Stored], tuple[IntegerWeight, ir.Value]] = {}
+        self._shared: dict[tuple[str, int, Stored], tuple[Grid, ir.Value]] = {}
 
     def once(self, part: str, weight: IntegerWeight, make: Callable[[], ir.Value]) -> ir.Value:
-        """What `make` gives for a part of the weight, made once for all readers of the same codes stored alike."""
-        key = (part, id(weight.codes), weight.stored)
+        """What `make` gives for a part of the weight, made once for all who read it stored alike."""
+        key = (part, id(weight.grid), weight.stored)
         if key not in self._shared:
-            self._shared[key] = (weight, make())  # which keeps the codes, so that their id stays theirs
+            self._shared[key] = (weight.grid, make())  # which keeps the grid, so that its id stays its own
         return self._shared[key][1]
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
@@ -83,9 +82,7 @@ class Emitter:
             return self.constant(name, array)
         dtype = ir.DataType.INT4 if array.dtype == np.int8 else ir.DataType.UINT4
         claimed = self._names.claim(name)
-        flat = np.zeros(array.size + array.size % 2, np.uint8)
-        flat[: array.size] = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & 0xF
-        packed = paired(flat)
+        packed = paired(evened(array) & np.uint8(0xF))
         return add_initializer(self.graph, claimed, ir.PackedTensor(packed, dtype, shape=array.shape, name=claimed))
 
     def node(
@@ -141,11 +138,6 @@ class Emitter:
         """Put what depends on constants alone at the graph's start."""
         if self._prelude:
             self.graph.insert_before(self.graph[0], self._prelude)
-
-
-def paired(nibbles: Bytes) -> Bytes:
-    """Two codes to a byte along the last axis, the first in the low half."""
-    return (nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)).astype(np.uint8)
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:

@@ -25,8 +25,9 @@ from lwc.passes.solvers.grid import Floats, Grid, Weights, stacked
 from lwc.passes.solvers.roundings import solve, solve_grid
 
 NEAREST = "nearest"
-_BLOCK = 1 << 22  # weights rounded together, so that temporaries stay small beside a large table
+_BLOCK = 1 << 20  # weights rounded together, so that temporaries stay small beside a large table
 
+Bytes = NDArray[np.uint8]
 SmallCodes = NDArray[np.integer[Any]]  # int8 or uint8
 IntegerChoice = WeightOnly | StaticInt8 | DynamicInt8
 
@@ -95,10 +96,43 @@ def solved_weight(
         )
     key = (id(weight.tensor), weight.view, weight.factor, terms, id(gram))
     if key not in memo:
-        codes, grid = _solved(weight.numbers(), terms, gram)
-        memo[key] = ((weight.tensor, gram), codes, grid)
-    _, codes, grid = memo[key]
-    return codes, grid
+        memo[key] = _Kept((weight.tensor, gram), *_solved(weight.numbers(), terms, gram))
+    kept: _Kept = memo[key]
+    return kept.codes(), kept.grid
+
+
+class _Kept:
+    """Codes in a memo: 4-bit ones two to a byte, as a search keeps every weight of the model in several choices.
+
+    alive: what the memo's key names by id
+    """
+
+    def __init__(self, alive: tuple[Any, ...], codes: SmallCodes, grid: Grid) -> None:
+        self.alive = alive
+        self.grid = grid
+        self._shape, self._dtype = codes.shape, codes.dtype
+        self._paired = grid.ceiling - grid.floor < 16
+        self._bytes = paired(evened(codes - grid.floor)) if self._paired else codes
+
+    def codes(self) -> SmallCodes:
+        if not self._paired:
+            return self._bytes
+        codes = np.stack([self._bytes & 0xF, self._bytes >> 4], axis=-1).reshape(-1)
+        found: SmallCodes = codes[: self._shape[0] * self._shape[1]].reshape(self._shape).astype(self._dtype)
+        found += self._dtype.type(self.grid.floor)
+        return found
+
+
+def evened(codes: NDArray[Any]) -> Bytes:
+    """All codes in a row, and a zero when their number is odd."""
+    flat = np.zeros(codes.size + codes.size % 2, np.uint8)
+    flat[: codes.size] = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
+    return flat
+
+
+def paired(nibbles: Bytes) -> Bytes:
+    """Two codes to a byte along the last axis, the first in the low half."""
+    return (nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)).astype(np.uint8)
 
 
 def _solved(weight: Weights, terms: Terms, gram: Floats | None) -> tuple[SmallCodes, Grid]:

@@ -112,10 +112,11 @@ def test_unknown_rounding_is_a_bad_plan() -> None:
 def test_solved_weights_are_remembered_for_tensor_choice_and_statistics() -> None:
     memo: dict[Any, Any] = {}
     weight, stats = matrix(12, 32), gram_of(32)
-    first, _ = solved_weight(weight, Weight4(rounding="gptq"), stats, memo)
+    first, grid = solved_weight(weight, Weight4(rounding="gptq"), stats, memo)
     same = WeightMatrix(Site("other", "MatMul", "weight"), weight.tensor, weight.view)
-    again, _ = solved_weight(same, Weight4(rounding="gptq"), stats, memo)
-    assert again is first
+    again, same_grid = solved_weight(same, Weight4(rounding="gptq"), stats, memo)
+    np.testing.assert_array_equal(again, first)
+    assert same_grid is grid
     assert len(memo) == 1
     solved_weight(weight, Weight4(rounding="gptq"), gram_of(32), memo)
     solved_weight(weight, Weight4(), stats, memo)

@@ -31,8 +31,8 @@ from lwc.compiler.testing import DEEP_FP32, FP32, assert_keeps_promises, disagre
 from lwc.models import tiny
 from lwc.passes import clean
 from lwc.passes.edit import add_initializer
-from lwc.passes.precision import QuantizeWeights
 from lwc.passes.precision.weight_forms import stored
+from lwc.passes.precision.weight_only import QuantizeWeights
 
 TARGET = replace(NAMED["cpu:x86-64-v4"], threads=1)
 PORTABLE = replace(TARGET, portable=True)
