@@ -30,9 +30,7 @@ from lwc.passes.fuse.merge_gelu import MergeGelu
 from lwc.passes.fuse.merge_hard_sigmoid import MergeHardSigmoid
 from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
 from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
-from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
-from lwc.passes.precision.static_int8 import QuantizeStatic
-from lwc.passes.precision.weight_only import QuantizeWeights
+from lwc.passes.precision import PRECISION_PASSES
 from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
 
 CANONICALIZE: tuple[Pass, ...] = (
@@ -70,9 +68,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseOpset,
     FoldWithGraphSurgeon,
     GraphSurgeonPass,
-    QuantizeDynamic,
-    QuantizeStatic,
-    QuantizeWeights,
+    *(type(step) for step in PRECISION_PASSES),
 )
 
 ROUNDS = 12

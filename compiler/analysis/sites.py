@@ -16,7 +16,7 @@ import onnx_ir as ir
 from lwc.compiler.analysis.units import Unit, array_of, is_constant, unit_of
 from lwc.compiler.analysis.weights import weights_at
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import BFloat16, Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8
+from lwc.compiler.core.plan import BFloat16, Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8, Weight16
 from lwc.compiler.core.target import Target
 
 WORTH_STORING = 512  # values
@@ -81,6 +81,7 @@ def choices_of(node: ir.Node, target: Target) -> tuple[Choice, ...]:
         # the file some 3 % larger and its noise markedly smaller (magika, ppocr, basic-pitch).
         choices.append(Weight8(group=128 if node.op_type in ("Gemm", "MatMul") else 0))
         choices.append(Weight4(group=32, symmetric=False))
+        choices.append(Weight16())
     return tuple(choice for choice in choices if isinstance(choice, Float) or choice.name in target.choices)
 
 

@@ -42,7 +42,7 @@ class Target:
     device: str
     arch: str
     features: frozenset[str] = frozenset()
-    choices: tuple[str, ...] = ("float", "int8", "int8-dynamic", "w8", "w4")
+    choices: tuple[str, ...] = ("float", "int8", "int8-dynamic", "w16", "w8", "w4")
     symmetric_activations: bool = False
     reduce_range: bool = False
     channel_alignment: int = 16

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from lwc.compiler.analysis.sites import choices_at, find_sites, macs
-from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Site, StaticInt8, WeightOnly
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Site, StaticInt8, Weight16, WeightOnly
 from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
@@ -22,7 +22,7 @@ from lwc.passes.precision import required_values
 
 # Names of the choices that each --precision offers beside float.
 PRECISIONS: Mapping[str, frozenset[str]] = {
-    "auto": frozenset({"fp16", "bf16", "fp8", "int8", "int8-dynamic", "w8", "w4"}),
+    "auto": frozenset({"fp16", "bf16", "fp8", "int8", "int8-dynamic", "w16", "w8", "w4"}),
     "fp32": frozenset(),
     **{name: frozenset({name}) for name in ("fp16", "bf16", "fp8", "int8", "int8-dynamic", "w8", "w4")},
 }
@@ -111,6 +111,8 @@ class Decider:
     def _may_pay(self, site: Site, choice: Choice) -> bool:
         """Integer weights that are computed with in float make files smaller everywhere, and products faster."""
         asked = self.wanted.objective == "size" or self.wanted.precision == choice.name
+        if isinstance(choice, Weight16):
+            return asked
         return asked or not isinstance(choice, WeightOnly) or site.op in PRODUCTS
 
     def _losses_of_hints(self) -> dict[tuple[Site, Choice], float]:

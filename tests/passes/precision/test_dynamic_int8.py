@@ -9,7 +9,7 @@ from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.plan import DynamicInt8, Plan, Site
 from lwc.compiler.core.target import NAMED
 from lwc.compiler.testing import parse
-from lwc.passes.precision import QuantizeDynamic
+from lwc.passes.precision.dynamic_int8 import QuantizeDynamic
 
 RNG = np.random.default_rng(1)
 FAITHFUL = 30.0

@@ -13,7 +13,7 @@ from lwc.compiler.core.plan import Plan, Range, Site, StaticInt8
 from lwc.compiler.core.target import BYTE_OPS, NAMED
 from lwc.compiler.testing import parse
 from lwc.models.structures import resnet18
-from lwc.passes.precision import QuantizeStatic
+from lwc.passes.precision.static_int8 import QuantizeStatic
 
 byte_kernels = pytest.mark.skipif(
     runnable_byte_ops() != BYTE_OPS, reason="this version of ONNX Runtime lacks kernels on bytes"
