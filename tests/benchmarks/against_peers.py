@@ -278,7 +278,7 @@ def main() -> None:
             found.pop(name, None)
             for file in (args.work / name).glob(f"{LWC}*"):
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
-        if name not in found:
+        if found.get(name, {}).keys() != {candidate.label for candidate in candidates(args.backends.split(","))}:
             found[name] = measure(name, args)
             if args.out:
                 args.out.write_text(json.dumps(found, indent=1))
