@@ -27,9 +27,8 @@ from lwc.passes.precision.as_float_weight import float_weight
 from lwc.passes.precision.as_lookup import write_lookup
 from lwc.passes.precision.integer_weights import Emitter, IntegerWeight
 from lwc.passes.precision.solved import WeightMatrix, solved_weight
-from lwc.passes.precision.weight_forms import Form, product, stored
+from lwc.passes.precision.weight_forms import Form, Stored, product, stored
 
-WEIGHT_ONLY_OPSET = 21
 _GREATEST_SCALE = float(np.finfo(np.float16).max)
 
 
@@ -47,9 +46,9 @@ class QuantizeWeights(Pass):
         chosen = dict(ctx.plan.sites(WeightOnly))
         if not chosen:
             return Outcome()
-        if opset(model) < WEIGHT_ONLY_OPSET:
+        if opset(model) < WeightOnly.opset:
             raise UnsupportedOpset(
-                f"The model has opset {opset(model)}; integer weights need {WEIGHT_ONLY_OPSET}.", "Raise it first."
+                f"The model has opset {opset(model)}; integer weights need {WeightOnly.opset}.", "Raise it first."
             )
         nodes = {node.name: node for node in model.graph}
         rewriter = _Rewriter(model, ctx, self.accuracy_level)
@@ -93,16 +92,13 @@ class _Rewriter:
         self._emitter.finish()
 
     def _solve(self, node: ir.Node, view: WeightView, site: Site, choice: WeightOnly) -> IntegerWeight:
+        kept = stored(node, view, choice, portable=self._ctx.target.portable)
+        matrix = matrix_of(node, site, kept)
+        stats = self._ctx.stats.get(site)
+        codes, grid = solved_weight(matrix, replace(choice, group=kept.group), stats, self._ctx.solved)
         value = node.inputs[view.index]
         assert value is not None
-        assert value.const_value is not None
-        kept = stored(node, view, choice, portable=self._ctx.target.portable)
-        unit = product(node) if kept.form in (Form.NBITS, Form.BLOCKED) else None
-        matrix = WeightMatrix(site, value.const_value, view, 1.0 if unit is None else unit.factors[0])
-        codes, grid = solved_weight(
-            matrix, replace(choice, group=kept.group), self._ctx.stats.get(site), self._ctx.solved
-        )
-        shape = tuple(int(size) for size in value.const_value.shape.numpy())
+        shape = tuple(int(size) for size in matrix.tensor.shape.numpy())
         return IntegerWeight(kept, value.name or "weight", shape, codes, grid)
 
     def _write(self, node: ir.Node, view: WeightView, weight: IntegerWeight) -> None:
@@ -119,6 +115,15 @@ class _Rewriter:
                 self._model.opset_imports.setdefault(FOREIGN, 1)
             else:
                 write_blocked_product(self._emitter, unit, weight)
+
+
+def matrix_of(node: ir.Node, site: Site, kept: Stored) -> WeightMatrix:
+    """What is solved for a weight that is stored so; with the group as stored, solvers find it in the memo."""
+    value = node.inputs[kept.view.index]
+    assert value is not None
+    assert value.const_value is not None
+    unit = product(node) if kept.form in (Form.NBITS, Form.BLOCKED) else None
+    return WeightMatrix(site, value.const_value, kept.view, 1.0 if unit is None else unit.factors[0])
 
 
 def _drop(value: ir.Value | None) -> None:

@@ -31,8 +31,9 @@ from lwc.compiler.testing import DEEP_FP32, FP32, assert_keeps_promises, disagre
 from lwc.models import tiny
 from lwc.passes import clean
 from lwc.passes.edit import add_initializer
+from lwc.passes.precision.solved import solved_weight
 from lwc.passes.precision.weight_forms import stored
-from lwc.passes.precision.weight_only import QuantizeWeights
+from lwc.passes.precision.weight_only import QuantizeWeights, matrix_of
 
 TARGET = replace(NAMED["cpu:x86-64-v4"], threads=1)
 PORTABLE = replace(TARGET, portable=True)
@@ -234,7 +235,14 @@ def test_every_tiny_graph_computes_with_its_rounded_weights(name: str, choice: W
         assert not reason, reason
 
 
-BLOCK = st.sampled_from([16, 32, 64, 128])
+@pytest.mark.parametrize("portable", [False, True], ids=["", "portable"])
+@pytest.mark.parametrize("opset", [22, 23, 24])
+@pytest.mark.parametrize("name", ["gemm", "matmul with bias", "conv", "embedding", "lstm"])
+def test_newer_opsets_take_the_same_forms(name: str, opset: int, portable: bool) -> None:
+    choice = Weight4(16, False, "minmax")
+    assert_computes_with_rounded_weights(graph(*CASES[name], opset=opset), choice, PORTABLE if portable else TARGET)
+
+
 SIZE = st.integers(1, 70)
 FLAG = st.booleans()
 
@@ -464,9 +472,16 @@ def test_opset_below_21_is_refused() -> None:
         QuantizeWeights().run(model.ir, PassContext(TARGET, every_weight(model, Weight8())))
 
 
-def test_forks_share_solved_weights() -> None:
-    model, solved = case("matmul"), {}  # type: ignore[var-annotated]
+@pytest.mark.parametrize("name", ["gemm, all attributes", "conv whose groups are ragged", "lstm"])
+def test_forks_share_solved_weights_with_whoever_solves_them_first(name: str) -> None:
+    model, solved, choice = case(name), {}, Weight4()  # type: ignore[var-annotated]
+    node = model.graph[0]
+    for view in weight_views(node):
+        kept = stored(node, view, choice, portable=False)
+        site = Site(node.name or "", node.op_type, "weight")
+        solved_weight(matrix_of(node, site, kept), replace(choice, group=kept.group), None, solved)
+    count = len(solved)
     for _ in range(2):
         fork = model.fork()
-        EXACTLY.run(fork.ir, PassContext(TARGET, every_weight(model, Weight4()), solved=solved))
-        assert len(solved) == 1
+        EXACTLY.run(fork.ir, PassContext(TARGET, every_weight(model, choice), solved=solved))
+        assert len(solved) == count
