@@ -9,6 +9,7 @@ they are dynamic, and writes past the end of its buffers when they do not fit ea
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -16,7 +17,10 @@ from typing import Any
 
 import openvino as ov
 
+log = logging.getLogger(__name__)
+
 DEVICE = "CPU"
+WITHOUT_INT8 = {"LP_TRANSFORMS_MODE": False}  # a property without documentation; seen in 2026.4
 STEADY_RUNS = 3  # so many times in a row shapes must come to get a compiled model of their own
 STATIC_MODELS = 2
 
@@ -37,11 +41,22 @@ class Executable:
         self.request = self.model.create_infer_request()
 
 
+def compile_somehow(graph: ov.Model, options: Mapping[str, Any]) -> Executable:
+    """With int8 kernels if that works. Raises RuntimeError."""
+    try:
+        return Executable(graph, options)
+    except RuntimeError as error:
+        if not any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops()):
+            raise
+        log.debug("%s: again without int8 after: %s", graph.get_friendly_name(), error)
+        return Executable(graph, {**options, **WITHOUT_INT8})
+
+
 class Executables:
     """Finds, or compiles, what runs arrays of given shapes. Raises whatever OpenVINO raises."""
 
     def __init__(self, graph: ov.Model, options: Mapping[str, Any]) -> None:
-        self.any_shapes = Executable(graph, options)
+        self.any_shapes = compile_somehow(graph, options)
         self._graph = graph if graph.is_dynamic() else None
         self._options = options
         self._fitting: set[Shapes] = set()
@@ -69,7 +84,11 @@ class Executables:
         while len(self._own) >= STATIC_MODELS:
             self._own.popitem(last=False)
         self._infer(graph, shapes)
-        self._own[shapes] = Executable(graph, self._options)
+        try:
+            self._own[shapes] = Executable(graph, self._options)
+        except RuntimeError as error:
+            log.debug("%s: stays compiled for any shapes after: %s", graph.get_friendly_name(), error)
+            self._own[shapes] = self.any_shapes
         return self._own[shapes]
 
     def _infer(self, graph: ov.Model, shapes: Sequence[Sequence[int]]) -> None:

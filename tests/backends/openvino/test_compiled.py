@@ -1,10 +1,16 @@
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 
 pytest.importorskip("openvino")
 
-from lwc.backends.openvino.compiled import STATIC_MODELS, STEADY_RUNS, Executable, Executables
+import openvino as ov
+
+from lwc.backends.openvino import compiled
+from lwc.backends.openvino.compiled import STATIC_MODELS, STEADY_RUNS, WITHOUT_INT8, Executable, Executables
 from lwc.backends.openvino.session import read, settings
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import NAMED
@@ -12,8 +18,9 @@ from lwc.compiler.core.target import NAMED
 OPTIONS = settings(NAMED["cpu:x86-64-v4"].with_threads(1), "")
 
 
-def executables(shape: str, body: str = "y = Sin (x)") -> Executables:
-    text = f'<ir_version: 8, opset_import: ["" : 17]>\nagraph (float[{shape}] x) => (float[{shape}] y) {{ {body} }}'
+def executables(shape: str, body: str = "y = Sin (x)", weights: str = "") -> Executables:
+    graph = f"agraph (float[{shape}] x) => (float[{shape}] y) {weights} {{ {body} }}"
+    text = f'<ir_version: 8, opset_import: ["" : 17]>\n{graph}'
     return Executables(read(Model.from_proto(onnx.parser.parse_model(text))), OPTIONS)
 
 
@@ -60,3 +67,39 @@ def test_own_model_computes_the_same() -> None:
     x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     results = [of_rows(found, 2).request.infer([x])[0].copy() for _ in range(STEADY_RUNS)]
     np.testing.assert_allclose(results[-1], results[0], rtol=1e-6)
+
+
+QUANTIZED = """q = QuantizeLinear (x, s, z)
+    d = DequantizeLinear (q, s, z)
+    y = Sin (d)"""
+
+
+class Failing(Executable):
+    """OpenVINO's transformations for int8 fail on every graph of known shapes."""
+
+    def __init__(self, graph: ov.Model, options: Mapping[str, Any]) -> None:
+        if not graph.is_dynamic() and not options.keys() >= WITHOUT_INT8.keys():
+            raise RuntimeError("Exception during low precision transformation")
+        super().__init__(graph, options)
+
+
+def quantized(shape: str) -> Executables:
+    return executables(shape, QUANTIZED, "<float s = {0.1}, uint8 z = {0}>")
+
+
+def test_graph_that_int8_fails_on_is_compiled_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "Executable", Failing)
+    found = of_rows(quantized("2,4"), 2).request.infer([np.full((2, 4), 0.31, np.float32)])[0]
+    np.testing.assert_allclose(found, np.sin(np.full((2, 4), 0.3, np.float32)), rtol=1e-5)
+
+
+def test_other_graph_that_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "Executable", Failing)
+    with pytest.raises(RuntimeError):
+        executables("2,4")
+
+
+def test_shapes_that_fail_on_their_own_stay_with_the_model_for_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "Executable", Failing)
+    found = quantized("n,4")
+    assert all(of_rows(found, 2) is found.any_shapes for _ in range(STEADY_RUNS + 1))
