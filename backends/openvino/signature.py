@@ -52,8 +52,14 @@ class Signature:
 def _port(value: ir.Value) -> Port:
     known = isinstance(value.type, ir.TensorType) and value.type.dtype != ir.DataType.STRING
     dtype = np.dtype(value.type.dtype.numpy()) if known and value.type is not None else np.dtype(np.object_)
-    shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
-    return Port(value.name or "", dtype, shape)
+    return Port(value.name or "", dtype, tuple(_dimension(dim) for dim in value.shape or ()))
+
+
+def _dimension(dim: int | ir.SymbolicDim) -> int | str:
+    """Some exporters write -1 for a dynamic dimension."""
+    if isinstance(dim, int):
+        return dim if dim >= 0 else "?"
+    return str(dim.value or "?")
 
 
 def _to_json(port: Port) -> list[Any]:

@@ -19,3 +19,9 @@ def test_inputs_with_defaults_are_frozen() -> None:
     assert [port.name for port in found.inputs] == ["x", "k", "s", "b"]
     assert [port.shape for port in found.inputs] == [("n", 3), (), (2,), ("?",)]
     assert found.frozen == {"w"}
+
+
+def test_dimension_of_minus_one_is_dynamic() -> None:
+    proto = onnx.parser.parse_model(TEXT)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    assert Signature.of(Model.from_proto(proto)).inputs[0].shape == ("?", 3)
