@@ -20,11 +20,12 @@ from zoo_speed import Plain
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Silent
-from lwc.compiler.driver import apply_plan, workbench
+from lwc.compiler.decision import workbench
 from lwc.compiler.measure import latency, representative, sqnr_db
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
-from lwc.compiler.search.decide import Decider
+from lwc.compiler.search.decide import Decider, Wanted
+from lwc.compiler.search.numbers import Numbers
 from lwc.models import zoo
 
 
@@ -32,10 +33,11 @@ def lwc_session(source: Path, samples: Any) -> Any:
     """Every site static int8, ranges as `lwc compile` chooses them."""
     options = CompileOptions(calib=samples, no_cache=True)
     prepared = prepare(Model.open(source), options, Timings(Silent()))
-    decider = Decider(workbench(prepared), prepared.calibration, precision="int8")
+    bench = workbench(prepared)
+    decider = Decider(bench, Numbers(bench, prepared.calibration), Wanted("int8"))
     decider.find_sites()
     decider.calibrate()
-    model, _ = apply_plan(prepared.clean, Plan(decider.static_choices(), decider.ranges), prepared.target)
+    model = prepared.apply(prepared.clean, Plan(decider.static_choices(), decider.numbers.ranges))
     return prepared.backend.session(model, prepared.target)
 
 
