@@ -80,10 +80,11 @@ def _agree(
     originals: Callable[[int], Outputs],
     open_session: Callable[[Model], Session],
 ) -> bool:
-    feeds = [run.feeds(samples, names) for run in (runs[0], Run((0,)), runs[-1])]
-    dims = {name: merged([each[name].shape for each in feeds]) for name in names}
+    first = Run((0,))
+    shapes = [{name: array.shape for name, array in run.feeds(samples, names).items()} for run in (first, *runs)]
+    dims = {name: merged([each[name] for each in shapes]) for name in names}
     session = open_session(relax(model.fork(), dims))
-    limit = max(_EQUAL, _TIMES_ALONE * relative_error(originals(0), session.run(feeds[1])))
+    limit = max(_EQUAL, _TIMES_ALONE * relative_error(originals(0), session.run(first.feeds(samples, names))))
     for run in runs:
         outputs = session.run(run.feeds(samples, names))
         for k, index in enumerate(run.samples):

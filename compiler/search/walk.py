@@ -37,7 +37,8 @@ class Reach:
 class Walk:
     """Stands in one segment at a time and holds the activations that its sites need, for every run.
 
-    Where samples run together, the first one runs alone besides: the probe, which shows on which axis they lie.
+    Where samples run together, the first of the first run runs alone besides: the probe, which shows on which axis
+    they lie.
     """
 
     def __init__(self, job: Job, cuts: Cuts) -> None:
@@ -45,7 +46,7 @@ class Walk:
         self.cuts = cuts
         together = any(len(run.samples) > 1 for run in job.runs)
         self.probe = len(job.runs) if together else None
-        self._runs: tuple[Run, ...] = (*job.runs, Run((0,))) if together else job.runs
+        self._runs: tuple[Run, ...] = (*job.runs, Run(job.runs[0].samples[:1])) if together else job.runs
         self._kept = KeptValues(job.max_memory_bytes)
         self._here = -1
         self._standard: frozenset[str] = frozenset()

@@ -23,8 +23,9 @@ from scipy.stats import spearmanr
 from lwc.compiler.analysis.activations import collect
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Plan
+from lwc.compiler.core.plan import Plan, Range, Site
 from lwc.compiler.core.progress import Silent
+from lwc.compiler.data import Calibration
 from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
@@ -35,6 +36,8 @@ from lwc.compiler.search.job import Change, job_of
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.partial import PartialRuns
 from lwc.models import structures, zoo
+from lwc.passes.precision import required_values
+from lwc.passes.solvers.clipping import minmax
 
 STRUCTURES: dict[str, Callable[[], onnx.ModelProto]] = {
     "resnet18": structures.resnet18,
@@ -56,8 +59,8 @@ class Subject:
     samples: int
 
 
-def subject(name: str, samples: int, precision: str, threads: int) -> Subject:
-    """Everything up to the losses, as `lwc compile` does it."""
+def subject(name: str, samples: int, precision: str, threads: int, *, quick: bool) -> Subject:
+    """Everything up to the losses, as `lwc compile` does it. quick: ranges from least to greatest value of 8 samples"""
     if name in STRUCTURES:
         model, calib = Model.from_proto(STRUCTURES[name](), name), None
     else:
@@ -68,9 +71,29 @@ def subject(name: str, samples: int, precision: str, threads: int) -> Subject:
     bench = workbench(replace(prepared, target=target))
     decider = Decider(bench, Numbers(bench, prepared.search), Wanted(precision))
     decider.find_sites()
-    decider.calibrate()
+    if quick:
+        decider.numbers.ranges = plain_ranges(decider, prepared.search.take(8))
+    else:
+        decider.calibrate()
     changes: list[Change] = [((site, c),) for site, choices in decider.offered.items() for c in choices[1:]]
     return Subject(bench, decider, changes, min(samples, len(prepared.search)))
+
+
+def plain_ranges(decider: Decider, samples: Calibration) -> dict[str, Range]:
+    """Speed does not depend on ranges; choosing good ones takes longer than all that is measured here."""
+    bench = decider.bench
+    names = required_values(bench.model.ir, tuple(decider.static_choices()))
+    sites = {node: Site(node.name or "", node.op_type, "value") for node in bench.model.graph}
+    found = collect(
+        bench.model, tuple(sites.values()), samples,
+        lambda model, outputs: bench.backend.session(model, bench.target, outputs), values=names,
+    )  # fmt: skip
+    ranges = {}
+    for node, site in sites.items():
+        for values, stats in ((node.inputs, found[site].inputs), (node.outputs, found[site].outputs)):
+            pairs = zip(values, stats, strict=True)
+            ranges.update({value.name: minmax(s) for value, s in pairs if value is not None and s is not None})
+    return ranges
 
 
 def whole_model_losses(it: Subject, changes: Sequence[Change]) -> dict[Change, float]:
@@ -98,7 +121,7 @@ def partial_losses(it: Subject) -> dict[Change, float]:
 
 def compare(name: str, args: argparse.Namespace) -> None:
     """One line of both times."""
-    it = subject(name, args.samples, args.precision, args.threads)
+    it = subject(name, args.samples, args.precision, args.threads, quick=True)
     partial, partial_s = timed(lambda: partial_losses(it), args.threads)
     some = it.changes[:: args.every]
     whole, whole_s = timed(lambda: whole_model_losses(it, some), args.threads)
@@ -128,7 +151,7 @@ def evidence_of(it: Subject) -> Evidence:
 
 def rank(name: str, args: argparse.Namespace) -> None:
     """One line: every cheap method against the measured losses."""
-    it = subject(name, args.samples, args.precision, args.threads)
+    it = subject(name, args.samples, args.precision, args.threads, quick=False)
     measured, seconds = timed(lambda: partial_losses(it), args.threads)
     evidence, stats_s = timed(lambda: evidence_of(it), args.threads)
     cells = []

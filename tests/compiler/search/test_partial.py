@@ -54,6 +54,25 @@ def test_a_transformer_is_cut_into_segments_and_batched(case_of: Callable[..., A
         assert_equal_to_whole_model(runs, case.changes)
 
 
+def test_samples_of_many_shapes_run_with_those_of_their_own(case_of: Callable[..., Any]) -> None:
+    model, _ = tiny_model("encoder_block")
+    shape = [dim if isinstance(dim, int) else 1 for dim in model.graph.inputs[0].shape or ()]
+    rng = np.random.default_rng(0)
+    lengths = (4, 6, 6, 3, 6, 4, 3, 6, 6, 4)
+    samples = [{"x": rng.standard_normal((shape[0], length, shape[2])).astype(np.float32)} for length in lengths]
+    case = case_of(model, samples, 5)
+    sizes = [len(run.samples) for run in case.job.runs]
+    assert max(sizes) > 1
+    assert len(sizes) > 1
+    with PartialRuns(case.job, sites_per_segment=2) as runs:
+        refused = []
+        runs.whole_model_loss, whole = refused.append, runs.whole_model_loss  # type: ignore[method-assign, assignment]
+        losses = dict(runs.losses(case.changes))
+        assert not refused
+        for change, loss in losses.items():
+            assert abs(loss - whole(change)) <= RELATIVE * loss + ABSOLUTE
+
+
 def test_a_recurrent_model_gives_the_same_losses(case_of: Callable[..., Any]) -> None:
     case = case_of(Model.open(MODELS / "digits_gru.onnx"))
     with PartialRuns(case.job, sites_per_segment=1) as runs:
