@@ -12,17 +12,15 @@ import openvino as ov
 from lwc.backends.openvino.compiled import Executable, Executables, core
 from lwc.backends.openvino.errors import convert
 from lwc.backends.openvino.signature import Signature
+from lwc.backends.openvino.workarounds import made_readable
 from lwc.backends.serving import fitting, handed_over
 from lwc.compiler.core.backend import Array, Feeds, Port
 from lwc.compiler.core.errors import BadCalibration
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.opset import ensure_opset
 from lwc.compiler.core.plan import BFloat16, Float16
 from lwc.compiler.core.target import Target
 
 PRECISIONS = {BFloat16.name: "bf16", Float16.name: "f16"}
-SOFTMAX_OPSET = 13
-CHANGED_OPS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 
 # Types that numpy has no name for, which OpenVINO takes and gives as bits.
 _FOREIGN: dict[Any, tuple[Any, Any]] = {
@@ -50,22 +48,13 @@ def settings(target: Target, float_format: str, *, profile: bool = False) -> Map
 
 def read(model: Model) -> ov.Model:
     """OpenVINO's graph of an ONNX model, its inputs under ONNX's names. Raises UnsupportedOperator, BadInput."""
-    with handed_over(_raised(model)) as source:
+    with handed_over(made_readable(model)) as source:
         try:
             graph = core().read_model(source, config={"ENABLE_MMAP": False})  # a file goes when the block ends
         except Exception as error:
             raise convert(error, model.name) from error
     _restore_names(graph, model)
     return graph
-
-
-def _raised(model: Model) -> Model:
-    """OpenVINO 2026.4 reads the Softmax of opset 12, which is over all dimensions from its axis on, as that of 13."""
-    if model.opset >= SOFTMAX_OPSET or not any(node.op_type in CHANGED_OPS for node in model.nodes()):
-        return model
-    fork = model.fork()
-    ensure_opset(fork.ir, SOFTMAX_OPSET)
-    return fork
 
 
 def _restore_names(graph: ov.Model, model: Model) -> None:

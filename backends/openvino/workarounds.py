@@ -1,0 +1,83 @@
+"""What OpenVINO 2026.4 gets wrong without a word, and how it gets it right.
+
+Softmax, LogSoftmax, Hardmax of opset 12    over all dimensions from the axis on: read as those of opset 13
+grouped 1x1 Conv in int8 on CPUs with AMX   noise when a group has over 64 input channels and no multiple of 64
+                                            (brgconv_avx512_amx_1x1_I8): gets float weights
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.opset import ensure_opset
+
+SOFTMAX_OPSET = 13
+CHANGED_OPS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+AMX_CHANNELS = 64
+
+
+def made_readable(model: Model) -> Model:
+    """A fork without these traps; the model itself when it has none."""
+    softmax = model.opset < SOFTMAX_OPSET and any(node.op_type in CHANGED_OPS for node in model.nodes())
+    if not softmax and not any(_is_miscomputed(node) for node in model.nodes()):
+        return model
+    fork = model.fork()
+    if softmax:
+        ensure_opset(fork.ir, SOFTMAX_OPSET)
+    for node in list(fork.nodes()):
+        if _is_miscomputed(node):
+            _give_float_weights(node)
+    return fork
+
+
+def _is_miscomputed(node: ir.Node) -> bool:
+    """Scope: main graph and subgraphs, where weights are constants behind a DequantizeLinear without blocks."""
+    if node.op_type != "Conv" or node.attributes.get_int("group", 1) == 1:
+        return False
+    weight = node.inputs[1]
+    dequantize = weight.producer() if weight is not None else None
+    if dequantize is None or dequantize.op_type != "DequantizeLinear" or "block_size" in dequantize.attributes:
+        return False
+    codes, *rest = dequantize.inputs
+    if codes is None or any(value is not None and value.const_value is None for value in (codes, *rest)):
+        return False
+    _, channels, *kernel = codes.shape.numpy() if codes.shape is not None else (0, 0)
+    return channels > AMX_CHANNELS and channels % AMX_CHANNELS != 0 and all(size == 1 for size in kernel)
+
+
+def _give_float_weights(conv: ir.Node) -> None:
+    """Replace the DequantizeLinear of the weights by what it computes."""
+    dequantized = conv.inputs[1]
+    assert dequantized is not None
+    node, graph = dequantized.producer(), conv.graph
+    assert node is not None
+    assert isinstance(graph, ir.Graph)
+    array = _dequantize(node)
+    tensor = ir.tensor(array, name=f"{dequantized.name}.float")
+    value = ir.Value(
+        name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
+    )
+    graph.register_initializer(value)
+    conv.replace_input_with(1, value)
+
+
+def _dequantize(node: ir.Node) -> NDArray[Any]:
+    """(codes - zero) * scale, along the node's axis"""
+    codes, scale, zero = (_array(node, k) for k in range(3))
+    assert codes is not None
+    assert scale is not None
+    shape = [1] * codes.ndim
+    if scale.ndim:
+        shape[node.attributes.get_int("axis", 1)] = -1
+    centred = codes.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
+    return np.asarray(centred * scale.reshape(shape), np.float32)
+
+
+def _array(node: ir.Node, index: int) -> NDArray[Any] | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return None if value is None or value.const_value is None else value.const_value.numpy()

@@ -1,0 +1,58 @@
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("openvino")
+
+from lwc.backends.onnxruntime.build import OnnxRuntime
+from lwc.backends.openvino.build import OpenVino
+from lwc.backends.openvino.workarounds import made_readable
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.target import NAMED
+
+TARGET = NAMED["cpu:x86-64-v4"].with_threads(1)
+
+
+def grouped(channels: int, kernel: int = 1) -> Model:
+    """Two groups of so many channels, int8."""
+    rng = np.random.default_rng(0)
+    outputs = 16
+    weights = {
+        "w": rng.integers(-127, 128, (outputs, channels, kernel, kernel)).astype(np.int8),
+        "ws": (0.005 + 0.02 * rng.random(outputs)).astype(np.float32),
+        "wz": np.zeros(outputs, np.int8),
+        "s": np.float32(0.02),
+        "z": np.uint8(128),
+    }
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[1,{2 * channels},4,4] x) => (float[1,{outputs},a,b] y) {{
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        k = DequantizeLinear <axis = 0> (w, ws, wz)
+        [conv] y = Conv <group = 2> (d, k)
+    }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in weights.items())
+    return Model.from_proto(proto)
+
+
+@pytest.mark.parametrize("channels", [64, 72, 80, 128])
+def test_grouped_integer_convolution_is_right(channels: int) -> None:
+    model = grouped(channels)
+    x = np.random.default_rng(1).standard_normal((1, 2 * channels, 4, 4)).astype(np.float32)
+    expected = OnnxRuntime().session(model, TARGET).run({"x": x})["y"]
+    found = OpenVino().session(model, TARGET).run({"x": x})["y"]
+    np.testing.assert_allclose(found, expected, atol=1e-3 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(64, 1), (128, 1), (40, 1), (80, 3)])
+def test_convolutions_that_are_right_stay_integer(channels: int, kernel: int) -> None:
+    model = grouped(channels, kernel)
+    assert made_readable(model) is model
+
+
+def test_float_weights_are_given_on_a_fork() -> None:
+    model = grouped(80)
+    before = model.digest()
+    assert made_readable(model).digest() != before
+    assert model.digest() == before
