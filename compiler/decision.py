@@ -22,6 +22,7 @@ from lwc.compiler.search.pareto import weight_bytes_of
 from lwc.compiler.search.rounding import gram_sources, needs_gram
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Space
+from lwc.compiler.search.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def decide(
         plan, reverted = revert_until(
             found.plan,
             decider.space,
-            lambda plan: judge.holds(bench.session(plan)),
+            lambda plan: not bench.refusal(plan) and judge.holds(bench.session(plan)),
             f"the metric falls by more than {options.max_drop:g} on held-out samples",
         )
         ratio = _ratio_of_bytes(decider.space) if options.objective == "size" else bench.ratio
@@ -151,6 +152,7 @@ def workbench(prepared: Prepared) -> Workbench:
         prepared.apply,
         prepared.cache,
         prepared.key,
+        Trials(prepared.backend, prepared.target) if prepared.backend.may_crash else None,
     )
 
 

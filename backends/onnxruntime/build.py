@@ -31,6 +31,7 @@ class OnnxRuntime:
     """ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
+    may_crash = False
 
     def version(self) -> str:
         return f"onnxruntime {ort.__version__}"

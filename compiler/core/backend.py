@@ -58,9 +58,13 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """A runtime that candidates are built for."""
+    """A runtime that candidates are built for.
+
+    may_crash: it has been seen to end the process on graphs that it took; these are tried in another one first
+    """
 
     name: str
+    may_crash: bool
 
     def version(self) -> str:
         """Name and version of the runtime, part of the key of cached costs."""

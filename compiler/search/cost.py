@@ -5,6 +5,7 @@ Whole models, so that fusion is seen: a Relu that vanishes into an integer convo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,13 +45,19 @@ FLOAT = Float()
 def measured_costs(
     bench: Workbench, options: Mapping[Site, Sequence[Choice]], ranges: Mapping[str, Range]
 ) -> dict[tuple[Site, Choice], float]:
-    """Milliseconds of every (site, choice): one profile per kind of choice, all sites that offer it switched to it."""
+    """Milliseconds of every (site, choice): one profile per kind of choice, all sites that offer it switched to it.
+
+    Infinite for kinds that the runtime cannot run.
+    """
     kinds = sorted({choice.name for choices in options.values() for choice in choices})
     tails = swallowed_by(bench.model)
     costs: dict[tuple[Site, Choice], float] = {}
     for kind in kinds:
         chosen = {site: choice for site, choices in options.items() for choice in choices if choice.name == kind}
         plan = Plan() if kind == Float.name else Plan(chosen, ranges)
+        if bench.refusal(plan):
+            costs.update(dict.fromkeys(chosen.items(), math.inf))
+            continue
         times = _profile(bench, plan)
         for node, owner in tails.items():
             times[owner] = times.get(owner, 0.0) + times.get(node, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -73,8 +74,13 @@ class Decider:
         self.offered = choose_roundings(self.offered, nodes, stats, self.bench.apply.solved)
 
     def measure_costs(self) -> None:
-        """Milliseconds of every site and choice, from profiles of whole models."""
+        """Milliseconds of every site and choice, from profiles of whole models; what cannot run is offered no more."""
         self._costs = measured_costs(self.bench, self.offered, self.numbers.ranges)
+        kept = {
+            site: tuple(choice for choice in choices if math.isfinite(self._costs[site, choice]))
+            for site, choices in self.offered.items()
+        }
+        self.offered = {site: choices for site, choices in kept.items() if len(choices) > 1}
 
     def measurements(self) -> int:
         """How many (site, choice) pairs besides float there are."""

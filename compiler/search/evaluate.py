@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from lwc.compiler.data import Calibration
 from lwc.compiler.measure import Scores, latency, score
 from lwc.compiler.metrics import Metric, Outputs, Sample
 from lwc.compiler.search.apply import Applier
+from lwc.compiler.search.trial import Trials
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Workbench:
     model: the cleaned float model;  apply: makes a fork with the plan applied
     samples: what search looks at (never the held-out ones);  feeds: what latency is measured on
     key: names model, calibration data, metric, runtime and machine for the cache
+    trials: where a plan is run first when its runtime may crash; None: nowhere
     """
 
     model: Model
@@ -45,6 +48,7 @@ class Workbench:
     apply: Applier
     cache: Cache
     key: tuple[str, ...]
+    trials: Trials | None = None
     _sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict)
 
     def session(self, plan: Plan) -> Session:
@@ -61,8 +65,20 @@ class Workbench:
         """A fresh session of the plan."""
         return self.backend.session(self.apply(self.model, plan), self.target)
 
+    def refusal(self, plan: Plan) -> str:
+        """Why the runtime cannot run the plan, as a trial in another process shows; empty when it can."""
+        if self.trials is None:
+            return ""
+        known = self.cache.get("trial", (*self.key, plan.digest()))
+        if known is None:
+            known = self.trials.refusal(self.apply(self.model, plan), self.feeds)
+            self.cache.put("trial", (*self.key, plan.digest()), known)
+        return str(known)
+
     def value(self, plan: Plan) -> float:
-        """The metric over the search samples."""
+        """The metric over the search samples; -inf for a plan that cannot run."""
+        if self.refusal(plan):
+            return -math.inf
         return float(self._kept("value", plan.digest(), lambda: self.scores(plan).value))
 
     def scores(self, plan: Plan) -> Scores:
@@ -70,7 +86,9 @@ class Workbench:
         return score(self.metric, (session.run(sample) for sample in self.samples), self.samples, self.originals)
 
     def noise(self, plan: Plan, count: int) -> float:
-        """Mean over outputs and the first `count` samples of the relative squared output error."""
+        """Mean over outputs and the first `count` samples of the relative squared error; inf if it cannot run."""
+        if self.refusal(plan):
+            return math.inf
         return float(self._kept("noise", (plan.digest(), count), lambda: self._noise(plan, count)))
 
     def _noise(self, plan: Plan, count: int) -> float:
@@ -82,9 +100,14 @@ class Workbench:
         return float(np.mean(errors))
 
     def ratio(self, plan: Plan, reference: Plan) -> float:
-        """Time of the plan divided by the time of the reference, both measured side by side (median of rounds)."""
+        """Time of the plan divided by the time of the reference, both measured side by side (median of rounds).
+
+        Infinite for a plan that cannot run.
+        """
         if plan.digest() == reference.digest():
             return 1.0
+        if self.refusal(plan):
+            return math.inf
         return float(self._kept("ratio", (plan.digest(), reference.digest()), lambda: self._ratio(plan, reference)))
 
     def _ratio(self, plan: Plan, reference: Plan) -> float:
@@ -114,14 +137,16 @@ def relative_error(want: Outputs, got: Outputs) -> float:
         if found.shape != expected.shape:
             errors.append(1.0)
             continue
-        a, b = expected.astype(np.float64), found.astype(np.float64)
+        a, b = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
         finite = np.isfinite(a)
-        noise = np.square(a[finite] - b[finite]).sum()
-        signal = np.square(a[finite] - (a[finite].mean() if finite.any() else 0.0)).sum()
+        if not finite.all():
+            a, b = a[finite], b[finite]
+        error, centered = a - b, a - (a.mean() if a.size else 0.0)
+        noise, signal = float(error @ error), float(centered @ centered)
         if not np.isfinite(noise):
             errors.append(1e3)
         elif noise > 0.0:
-            errors.append(min(1e3, noise / max(signal, 1e-12 * max(1.0, np.square(a[finite]).sum()))))
+            errors.append(min(1e3, noise / max(signal, 1e-12 * max(1.0, float(a @ a)))))
         else:
             errors.append(0.0)
     return float(np.mean(errors)) if errors else 0.0
