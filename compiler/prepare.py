@@ -90,7 +90,7 @@ class Prepared:
 def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepared:
     """Check, clean and run the original. Raises BadInput and its children, UsageError, MissingDependency."""
     backend = reference_backend(options)
-    asked = find_target(options.target)
+    asked = replace(find_target(options.target), portable=options.portable)
     target = backend.narrow(asked)
     if options.shape:
         original = original.fork()

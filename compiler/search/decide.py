@@ -71,7 +71,9 @@ class Decider:
             self.numbers.choose_ranges(required_values(self.bench.model.ir, tuple(static)), static)
         nodes = self._nodes()
         stats = self.numbers.collect_grams(sites_to_solve(self.offered, nodes))
-        self.offered = choose_roundings(self.offered, nodes, stats, self.bench.apply.solved)
+        self.offered = choose_roundings(
+            self.offered, nodes, stats, self.bench.apply.solved, portable=self.bench.target.portable
+        )
 
     def measure_costs(self) -> None:
         """Milliseconds of every site and choice, from profiles of whole models; what cannot run is offered no more."""
@@ -93,8 +95,8 @@ class Decider:
         nodes = self._nodes()
         options = {
             site: tuple(
-                Option(choice, self._costs[site, choice], weight_bytes(nodes[site.name], choice), losses[site, choice])
-                for choice in choices
+                Option(c, self._costs[site, c], weight_bytes(nodes[site.name], c, self.bench.target), losses[site, c])
+                for c in choices
             )
             for site, choices in self.offered.items()
         }

@@ -6,9 +6,10 @@ Eight bits are rounded to the nearest: what is left to gain there is smaller tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.rows import rows_of
@@ -16,7 +17,10 @@ from lwc.compiler.analysis.weights import WeightView, weight_views
 from lwc.compiler.core.errors import BadPlan
 from lwc.compiler.core.plan import Choice, Site, Weight4, WeightOnly
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.precision.solved import WeightMatrix, solved_weight
+from lwc.passes.precision.solved import solved_weight
+from lwc.passes.precision.weight_forms import stored
+from lwc.passes.precision.weight_only import matrix_of
+from lwc.passes.solvers.grid import Floats
 from lwc.passes.solvers.roundings import loss
 
 NEAREST = ("mse", "nearest")
@@ -47,14 +51,18 @@ def choose_roundings(
     nodes: Mapping[str, ir.Node],
     stats: Mapping[Site, LayerStats],
     memo: MutableMapping[Any, Any],
+    *,
+    portable: bool = False,
 ) -> dict[Site, tuple[Choice, ...]]:
     """The same choices, 4-bit ones with the rounding, range and symmetry that lose least at their layer.
 
-    memo: PassContext.solved, so that what is solved here need not be solved again
+    memo: PassContext.solved, so that what is solved here need not be solved again;  portable: see Target
     """
     return {
         site: tuple(
-            _best(choice, site, nodes[site.name], stats.get(site), memo) if isinstance(choice, Weight4) else choice
+            _best(choice, _Layer(site, nodes[site.name], stats.get(site), portable), memo)
+            if isinstance(choice, Weight4)
+            else choice
             for choice in choices
         )
         for site, choices in offered.items()
@@ -72,16 +80,22 @@ def _seeing_view(node: ir.Node) -> WeightView | None:
     return next((view for view in weight_views(node) if view.sees_activation), None)
 
 
-def _best(
-    choice: Weight4, site: Site, node: ir.Node, stats: LayerStats | None, memo: MutableMapping[Any, Any]
-) -> Weight4:
-    view = _seeing_view(node)
-    if view is None or stats is None or stats.gram is None:
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    site: Site
+    node: ir.Node
+    stats: LayerStats | None
+    portable: bool
+
+
+def _best(choice: Weight4, layer: _Layer, memo: MutableMapping[Any, Any]) -> Weight4:
+    view = _seeing_view(layer.node)
+    if view is None or layer.stats is None or layer.stats.gram is None:
         return choice
     losses: dict[Weight4, float] = {}
     for candidate in _candidates(choice, view):
         try:
-            losses[candidate] = _layer_loss(candidate, site, node, view, stats, memo)
+            losses[candidate] = _layer_loss(candidate, layer, view, layer.stats.gram, memo)
         except BadPlan:  # this weight's Gram matrix has another shape
             continue
     return min(losses, key=losses.__getitem__, default=choice)
@@ -95,12 +109,9 @@ def _candidates(choice: Weight4, view: WeightView) -> Iterator[Weight4]:
 
 
 def _layer_loss(
-    choice: Weight4, site: Site, node: ir.Node, view: WeightView, stats: LayerStats, memo: MutableMapping[Any, Any]
+    choice: Weight4, layer: _Layer, view: WeightView, gram: Floats, memo: MutableMapping[Any, Any]
 ) -> float:
-    value = node.inputs[view.index]
-    assert value is not None
-    assert value.const_value is not None
-    assert stats.gram is not None
-    weight = WeightMatrix(site, value.const_value, view)
-    codes, grid = solved_weight(weight, choice, stats, memo)
-    return loss(weight.numbers(), stats.gram, grid.dequantize(codes.astype("int32")))
+    kept = stored(layer.node, view, choice, portable=layer.portable)
+    weight = matrix_of(layer.node, layer.site, kept)
+    codes, grid = solved_weight(weight, replace(choice, group=kept.group), layer.stats, memo)
+    return loss(weight.numbers(), gram, grid.dequantize(codes.astype(np.int32)))
