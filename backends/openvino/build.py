@@ -45,7 +45,9 @@ class OpenVino:
         fp16 = "FP16" in capable and bool(target.features & FP16_FEATURES)
         hinted = [choice.name for choice, offered in ((BFloat16, bf16), (Float16, fp16)) if offered]
         kept = [name for name in target.choices if name in KEPT_CHOICES]
-        return replace(target, choices=(*kept, *hinted), bf16_by_hint=bf16, fp16_by_hint=fp16)
+        return replace(
+            target, choices=(*kept, *hinted), bf16_by_hint=bf16, fp16_by_hint=fp16, moves_codes=False
+        )
 
     def supports(self, model: Model, target: Target) -> Support:
         """Refused: the nodes that OpenVINO names when it reads and compiles the model; else the model itself."""

@@ -16,7 +16,18 @@ import onnx_ir as ir
 from lwc.compiler.analysis.units import Unit, array_of, is_constant, unit_of
 from lwc.compiler.analysis.weights import weights_at
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import BFloat16, Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8, Weight16
+from lwc.compiler.core.plan import (
+    BFloat16,
+    Choice,
+    DynamicInt8,
+    Float,
+    Float16,
+    Site,
+    StaticInt8,
+    Weight4,
+    Weight8,
+    Weight16,
+)
 from lwc.compiler.core.target import Target
 
 WORTH_STORING = 512  # values
@@ -76,6 +87,8 @@ def choices_of(node: ir.Node, target: Target) -> tuple[Choice, ...]:
             choices.append(DynamicInt8())
     if target.bf16_by_hint:
         choices.append(BFloat16())
+    if target.fp16_by_hint:
+        choices.append(Float16())
     if _worth_storing(node):
         # MatMulNBits takes blocks; elsewhere a scale per output is enough for 8 bits. With 4 bits, zero points make
         # the file some 3 % larger and its noise markedly smaller (magika, ppocr, basic-pitch).

@@ -30,6 +30,7 @@ class Target:
     symmetric_activations: int8 activations with zero point 0 where the kernels want them (aarch64, GPU)
     reduce_range: 7-bit weights, because u8 x s8 sums saturate in 16 bits (x86 without VNNI)
     channel_alignment: channel counts that are not multiples of it run slower
+    moves_codes: its runtime makes integer kernels across operators that move values (Transpose, Slice) as codes
     byte_ops: operators without quantized forms that its runtime runs on 8-bit tensors as they are
     bf16_by_hint, fp16_by_hint: its runtime executes the format as a property of the whole compiled model, not by types
         in the graph
@@ -46,6 +47,7 @@ class Target:
     symmetric_activations: bool = False
     reduce_range: bool = False
     channel_alignment: int = 16
+    moves_codes: bool = True
     byte_ops: frozenset[str] = BYTE_OPS
     bf16_by_hint: bool = False
     fp16_by_hint: bool = False

@@ -34,7 +34,7 @@ from lwc.compiler.core.plan import (
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.space import Crossing
-from lwc.passes.precision.followers import follows
+from lwc.passes.precision.followers import moves_codes
 from lwc.passes.precision.weight_forms import stored_bytes
 
 PROFILED_RUNS = 12
@@ -92,7 +92,7 @@ def crossings(
             quantize_ms=quantize * elements.get(flow.value, 0.0),
             dequantize_ms=0.0 if _writes_float(flow.producer) else dequantize * elements.get(flow.value, 0.0),
         )
-        for flow in flows(model.graph, sites, lambda node: follows(node, target.byte_ops))
+        for flow in flows(model.graph, sites, lambda node: moves_codes(node, target))
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from lwc.compiler.analysis.sites import choices_at, find_sites, macs
-from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Site, StaticInt8, Weight16, WeightOnly
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8, Weight16, WeightOnly
+from lwc.compiler.core.target import Target
 from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
@@ -65,7 +66,8 @@ class Decider:
                 self.offered[site] = kept
 
     def calibrate(self) -> None:
-        """Ranges of what static int8 quantizes; the rounding of weights in four bits, layer by layer."""
+        """Ranges of what static int8 quantizes; the rounding of weights in four bits, layer by layer; one hint."""
+        self._keep_one_hint()
         static = self.static_choices()
         if static and not self.numbers.ranges:
             self.numbers.choose_ranges(required_values(self.bench.model.ir, tuple(static)), static)
@@ -90,7 +92,10 @@ class Decider:
 
     def measure_losses(self) -> None:
         """Loss of every site and choice; with the costs that completes the space."""
-        self.numbers.measure_losses({s: [c for c in choices if not is_hint(c)] for s, choices in self.offered.items()})
+        target = self.bench.target
+        self.numbers.measure_losses(
+            {site: [c for c in choices if not is_hint(c, target)] for site, choices in self.offered.items()}
+        )
         losses = self.numbers.losses | self._losses_of_hints()
         nodes = self._nodes()
         options = {
@@ -123,9 +128,20 @@ class Decider:
             return asked
         return asked or not isinstance(choice, WeightOnly) or site.op in PRODUCTS
 
+    def _keep_one_hint(self) -> None:
+        """bfloat16, which goes with int8; float16 where bfloat16 breaks the budget and it does not."""
+        if not (self.bench.target.bf16_by_hint and self.bench.target.fp16_by_hint):
+            return
+        short = [Plan(dict.fromkeys(self.offered, choice)) for choice in (BFloat16(), Float16())]
+        drops = [self.bench.value(Plan()) - self.bench.value(plan) for plan in short]
+        dropped = BFloat16 if drops[0] > self.wanted.max_drop >= drops[1] else Float16
+        kept = {site: tuple(c for c in choices if type(c) is not dropped) for site, choices in self.offered.items()}
+        self.offered = {site: choices for site, choices in kept.items() if len(choices) > 1}
+
     def _losses_of_hints(self) -> dict[tuple[Site, Choice], float]:
         """A format that the runtime can only give to all float layers at once: each site bears an even share."""
-        hinted = {site: choice for site, choices in self.offered.items() for choice in choices if is_hint(choice)}
+        target = self.bench.target
+        hinted = {site: c for site, choices in self.offered.items() for c in choices if is_hint(c, target)}
         if not hinted:
             return {}
         return dict.fromkeys(hinted.items(), self.bench.noise(Plan(hinted), RANGE_SAMPLES) / len(hinted))
@@ -149,9 +165,10 @@ class Decider:
         return {node.name or "": node for node in self.bench.model.graph}
 
 
-def is_hint(choice: Choice) -> bool:
-    """Whether the choice is a property of the whole compiled model: bfloat16 on OpenVINO."""
-    return isinstance(choice, BFloat16)
+def is_hint(choice: Choice, target: Target) -> bool:
+    """Whether the choice is a property of the whole compiled model: short floats on OpenVINO."""
+    by_hint = {BFloat16: target.bf16_by_hint, Float16: target.fp16_by_hint}
+    return by_hint.get(type(choice), False)
 
 
 def class_of(node: ir.Node) -> str:

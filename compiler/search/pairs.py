@@ -16,7 +16,7 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Float, Site
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.job import Change
-from lwc.passes.precision.followers import follows
+from lwc.passes.precision.followers import moves_codes
 
 Losses = Mapping[tuple[Site, Choice], float]
 
@@ -26,7 +26,7 @@ WORTH_KNOWING = 0.1  # of the sum: less than this the sum predicts well enough
 def neighbours(model: Model, sites: Sequence[Site], target: Target) -> list[tuple[Site, Site]]:
     """Sites with those that read what they make, operators that move values between them looked through."""
     found: dict[tuple[Site, Site], None] = {}
-    for flow in flows(model.graph, sites, lambda node: follows(node, target.byte_ops)):
+    for flow in flows(model.graph, sites, lambda node: moves_codes(node, target)):
         if flow.producer is not None:
             found.update(((flow.producer, reader), None) for reader in flow.consumers if reader != flow.producer)
     return list(found)

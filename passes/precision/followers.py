@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from lwc.compiler.analysis.units import array_of, factor, is_constant
-from lwc.compiler.core.target import BYTE_OPS
+from lwc.compiler.core.target import BYTE_OPS, Target
 
 MOVES = frozenset(
     {
@@ -26,6 +26,11 @@ MOVES = frozenset(
 # Through these ONNX Runtime keeps the channels-last layout that its integer Conv works in.
 _KEEPS_CHANNELS_LAST = frozenset({"Add", "Sum", "Mul", "Div", "Concat", "MaxPool", "Relu"})
 _BECOMES_CONV = frozenset({"Conv", "AveragePool", "BatchNormalization"})
+
+
+def moves_codes(node: ir.Node, target: Target) -> bool:
+    """Whether the node follows its neighbours' format on this target."""
+    return target.moves_codes and follows(node, target.byte_ops)
 
 
 def follows(node: ir.Node, byte_ops: frozenset[str] = BYTE_OPS) -> bool:

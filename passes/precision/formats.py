@@ -16,7 +16,7 @@ import onnx_ir as ir
 from lwc.compiler.analysis.units import Unit, factor, unit_of
 from lwc.compiler.core.plan import Range, Site, StaticInt8
 from lwc.compiler.core.target import Target
-from lwc.passes.precision.followers import MOVES, follows
+from lwc.passes.precision.followers import MOVES, follows, moves_codes
 
 _CODES_END_WITH = frozenset({"HardSigmoid", "HardSwish"})
 _OWN_RANGE = {"HardSigmoid": Range(0.0, 1.0), "Tanh": Range(-1.0, 1.0)}  # part of how these are written
@@ -170,7 +170,7 @@ class _Flow:
         if self.has_wide and node.op_type not in MOVES and factor(node) is None:
             return False
         times = factor(node) if self.target.power_of_two_scales else None
-        return follows(node, self.target.byte_ops) and (times is None or math.frexp(times)[0] == 0.5)
+        return moves_codes(node, self.target) and (times is None or math.frexp(times)[0] == 0.5)
 
     def _output_range(self, unit: Unit) -> Range | None:
         return _OWN_RANGE.get(unit.node.op_type) or self.ranges.get(unit.output.name or "")
