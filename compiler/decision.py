@@ -134,6 +134,8 @@ def search_space(place: Prepared, numbers: Numbers, options: CompileOptions, tim
         decider.calibrate()
     with timings.stage("cost", f"Measuring costs on {place.backend.name}"):
         decider.measure_costs()
+    with timings.stage("calibrate", "Rounding weights"):
+        decider.solve_weights()
     with timings.stage("sensitivity", "Measuring losses", decider.measurements()):
         decider.measure_losses()
     return decider

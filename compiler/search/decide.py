@@ -66,25 +66,30 @@ class Decider:
                 self.offered[site] = kept
 
     def calibrate(self) -> None:
-        """Ranges of what static int8 quantizes; the rounding of weights in four bits, layer by layer; one hint."""
+        """Ranges of what static int8 quantizes; one hint."""
         self._keep_one_hint()
         static = self.static_choices()
         if static and not self.numbers.ranges:
             self.numbers.choose_ranges(required_values(self.bench.model.ir, tuple(static)), static)
-        nodes = self._nodes()
-        stats = self.numbers.collect_grams(sites_to_solve(self.offered, nodes))
-        self.offered = choose_roundings(
-            self.offered, nodes, stats, self.bench.apply.solved, portable=self.bench.target.portable
-        )
 
     def measure_costs(self) -> None:
         """Milliseconds of every site and choice, from profiles of whole models; what cannot run is offered no more."""
         self._costs = measured_costs(self.bench, self.offered, self.numbers.ranges)
         kept = {
-            site: tuple(choice for choice in choices if math.isfinite(self._costs[site, choice]))
+            site: tuple(choice for choice in choices if self._still_pays(site, choice))
             for site, choices in self.offered.items()
         }
         self.offered = {site: choices for site, choices in kept.items() if len(choices) > 1}
+
+    def solve_weights(self) -> None:
+        """The rounding of weights in four bits, layer by layer; what it costs to run stays the same."""
+        nodes = self._nodes()
+        stats = self.numbers.collect_grams(sites_to_solve(self.offered, nodes))
+        apply, before = self.bench.apply, self.offered
+        self.offered = choose_roundings(before, nodes, stats, apply.solved, portable=apply.target.portable)
+        for site, choices in self.offered.items():
+            for choice, plain in zip(choices, before[site], strict=True):
+                self._costs[site, choice] = self._costs[site, plain]
 
     def measurements(self) -> int:
         """How many (site, choice) pairs besides float there are."""
@@ -137,6 +142,12 @@ class Decider:
         dropped = BFloat16 if drops[0] > self.wanted.max_drop >= drops[1] else Float16
         kept = {site: tuple(c for c in choices if type(c) is not dropped) for site, choices in self.offered.items()}
         self.offered = {site: choices for site, choices in kept.items() if len(choices) > 1}
+
+    def _still_pays(self, site: Site, choice: Choice) -> bool:
+        """Whether it can run, and is faster than float where that is all that it is for."""
+        ms = self._costs[site, choice]
+        asked = self.wanted.objective == "size" or self.wanted.precision == choice.name
+        return math.isfinite(ms) and (asked or not isinstance(choice, WeightOnly) or ms < self._costs[site, Float()])
 
     def _losses_of_hints(self) -> dict[tuple[Site, Choice], float]:
         """A format that the runtime can only give to all float layers at once: each site bears an even share."""
