@@ -12,7 +12,7 @@ from lwc.compiler.measure import latency
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
-from lwc.compiler.search.decide import PRECISIONS, Decider, Wanted
+from lwc.compiler.search.decide import MEASURED, PRECISIONS, Decider, Wanted
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
@@ -124,7 +124,9 @@ def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) ->
     )
 
 
-def search_space(place: Prepared, numbers: Numbers, options: CompileOptions, timings: Timings) -> Decider:
+def search_space(
+    place: Prepared, numbers: Numbers, options: CompileOptions, timings: Timings, method: str = MEASURED
+) -> Decider:
     """Sites, ranges, costs and losses: all that search and `lwc analyze` look at."""
     objective: Objective = options.objective  # type: ignore[assignment]
     wanted = Wanted(options.precision, objective, options.max_drop, options.seed)
@@ -137,7 +139,7 @@ def search_space(place: Prepared, numbers: Numbers, options: CompileOptions, tim
     with timings.stage("calibrate", "Rounding weights"):
         decider.solve_weights()
     with timings.stage("sensitivity", "Measuring losses", decider.measurements()):
-        decider.measure_losses()
+        decider.measure_losses(method)
     return decider
 
 

@@ -26,6 +26,7 @@ from lwc.compiler.prove import (
     input_candidate,
     prove,
 )
+from lwc.compiler.search.decide import MEASURED
 from lwc.compiler.search.find import Revert
 
 
@@ -69,12 +70,17 @@ class AnalysisLine:
     loss: float
 
 
-def analyze_model(model: Model, options: CompileOptions, progress: Progress | None = None) -> list[AnalysisLine]:
-    """What each choice would cost and lose at each site. Raises what compile_model raises."""
+def analyze_model(
+    model: Model, options: CompileOptions, progress: Progress | None = None, method: str = MEASURED
+) -> list[AnalysisLine]:
+    """What each choice would cost and lose at each site. Raises what compile_model raises.
+
+    method: how losses are found, 'measured' or a name in search.cheap.METHODS
+    """
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
     place = prepared.on(runtimes(options)[0])
-    space = search_space(place, numbers_of(prepared, options, timings), options, timings).space
+    space = search_space(place, numbers_of(prepared, options, timings), options, timings, method).space
     return [
         AnalysisLine(site.name, site.op, option.choice.name, option.ms, option.bytes, option.loss)
         for site, found in space.options.items()

@@ -18,6 +18,8 @@ from lwc.compiler.core.report import OutputFidelity
 from lwc.compiler.driver import analyze_model
 from lwc.compiler.inspect import inspect as look_into
 from lwc.compiler.options import make_options
+from lwc.compiler.search.cheap import METHODS
+from lwc.compiler.search.decide import MEASURED
 from lwc.compiler.verify import THRESHOLD_DB, Comparison
 from lwc.compiler.verify import verify as compare
 
@@ -60,12 +62,19 @@ def inspect(screen: Screen, model: str, target: str | None, calib: str | None, s
 @click.command()
 @parameters.model
 @parameters.search_options
+@click.option(
+    "--method",
+    type=click.Choice([MEASURED, *(name for name, _ in METHODS)]),
+    default=MEASURED,
+    show_default=True,
+    help="How losses are found: measured end to end, or guessed from the layers.",
+)
 @parameters.with_screen
-def analyze(screen: Screen, model: str, recipe: str | None, **flags: Any) -> None:
+def analyze(screen: Screen, model: str, recipe: str | None, method: str, **flags: Any) -> None:
     """Show what each choice would cost and lose at each layer of MODEL."""
     options = make_options(flags, Path(recipe) if recipe else None)
     with screen.progress() as progress:
-        lines = analyze_model(Model.open(model), options, progress)
+        lines = analyze_model(Model.open(model), options, progress, method)
     if screen.as_json:
         screen.data({"sites": [asdict(line) for line in lines]})
     columns = (Column("layer"), Column("op"), Column("choice"), Column("ms", True), Column("loss", True))

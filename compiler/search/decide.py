@@ -28,6 +28,7 @@ PRECISIONS: Mapping[str, frozenset[str]] = {
     "fp32": frozenset(),
     **{name: frozenset({name}) for name in ("fp16", "bf16", "fp8", "int8", "int8-dynamic", "w8", "w4")},
 }
+MEASURED = "measured"
 PRODUCTS = frozenset({"MatMul", "Gemm"})  # where integer weights alone make kernels faster
 
 
@@ -95,12 +96,14 @@ class Decider:
         """How many (site, choice) pairs besides float there are."""
         return sum(len(choices) - 1 for choices in self.offered.values())
 
-    def measure_losses(self) -> None:
-        """Loss of every site and choice; with the costs that completes the space."""
+    def measure_losses(self, method: str = MEASURED) -> None:
+        """Loss of every site and choice, measured or by a method of search.cheap; that completes the space."""
         target = self.bench.target
-        self.numbers.measure_losses(
-            {site: [c for c in choices if not is_hint(c, target)] for site, choices in self.offered.items()}
-        )
+        arithmetic = {site: [c for c in choices if not is_hint(c, target)] for site, choices in self.offered.items()}
+        if method == MEASURED:
+            self.numbers.measure_losses(arithmetic)
+        elif arithmetic:
+            self.numbers.estimate_losses(arithmetic, method)
         losses = self.numbers.losses | self._losses_of_hints()
         nodes = self._nodes()
         options = {

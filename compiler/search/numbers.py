@@ -19,10 +19,12 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.core.stats import LayerStats, TensorStats, load_stats, save_stats
 from lwc.compiler.data import Calibration
+from lwc.compiler.search.cheap import METHODS, Evidence
 from lwc.compiler.search.cluster import Cluster
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.job import Evaluator, job_of
 from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
+from lwc.compiler.search.rounding import gram_sources
 from lwc.compiler.search.sensitivity import measured_losses, samples_for
 from lwc.compiler.search.workers import Processes
 
@@ -93,8 +95,15 @@ class Numbers:
         count = samples_for(total, measurements, len(self.bench.samples))
         self.losses |= measured_losses(
             self.bench, missing, self.ranges, count, self.each,
-            evaluator=self._evaluator(missing, count), max_memory_bytes=self.max_memory_bytes,
+            evaluator=self._evaluator(options, count), max_memory_bytes=self.max_memory_bytes,
         )  # fmt: skip
+
+    def estimate_losses(self, options: Mapping[Site, Sequence[Choice]], method: str) -> None:
+        """Losses by one of the cheap methods instead, which mostly rank: see search.cheap."""
+        nodes = {node.name or "": node for node in self.bench.model.graph}
+        grams = self.collect_grams(gram_sources(options, nodes))
+        job = job_of(self.bench, options, self.ranges, RANGE_SAMPLES, self.max_memory_bytes)
+        self.losses |= dict(METHODS)[method](Evidence(job, options, grams, self.values))
 
     def _evaluator(self, sites: Iterable[Site], count: int) -> Evaluator | None:
         if self.scheduler is None and self.workers == 1:
