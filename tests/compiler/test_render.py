@@ -297,15 +297,13 @@ def test_the_same_report_gives_the_same_page(report: CompileReport) -> None:
 
 @pytest.fixture
 def front(report: CompileReport) -> CompileReport:
-    shared = {"speedup": 2.0, "noise": 1e-4, "artifact": ""}
-    return replace(
-        report,
-        pareto=(
-            {"name": "01", "ms": 5.75, "bytes": 11_300_000, "drop": 0.0022, "choices": {"int8": 3}, "front": True, **shared},
-            {"name": "02", "ms": 9.5, "bytes": 6_100_000, "drop": math.nan, "choices": {}, "front": True, **shared},
-            {"name": "", "ms": 12.0, "bytes": 44_700_000, "drop": 0.5, "choices": {"w4": 9}, "front": False, **shared},
-        ),
-    )  # fmt: skip
+    kept = {"speedup": 2.0, "noise": 1e-4, "artifact": "", "front": True}
+    points = (
+        {"name": "01", "ms": 5.75, "bytes": 11_300_000, "drop": 0.0022, "choices": {"int8": 3}, **kept},
+        {"name": "02", "ms": 9.5, "bytes": 6_100_000, "drop": math.nan, "choices": {}, **kept},
+        {"name": "", "ms": 12.0, "bytes": 44_700_000, "drop": 0.5, "choices": {"w4": 9}, **kept, "front": False},
+    )
+    return replace(report, pareto=points)
 
 
 def test_the_front_is_drawn_and_its_points_are_listed(front: CompileReport) -> None:
