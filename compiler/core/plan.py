@@ -52,14 +52,13 @@ class Float(Choice):
 class StaticInt8(Choice):
     """int8 weights per output channel, unsigned integer activations with the ranges of the plan.
 
-    weight_range: how weight scales are found, a name in solvers.grid.RANGES
+    weight_range: how weight scales are found, 'minmax' or 'mse'
     rounding: how weights are rounded, a name in solvers.roundings.ROUNDINGS; all but 'nearest' need the Gram matrix
     activation_bits: 8, or 16, which ONNX Runtime computes in float32 between pairs
     """
 
     name: ClassVar[str] = "int8"
     weight_range: str = "minmax"
-    rounding: str = "nearest"
     activation_bits: int = 8
 
 
@@ -69,7 +68,6 @@ class DynamicInt8(Choice):
 
     name: ClassVar[str] = "int8-dynamic"
     weight_range: str = "minmax"
-    rounding: str = "nearest"
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,8 @@ class WeightOnly(Choice):
     """Base of integer weights that are computed with in float.
 
     group: weights that share a scale, along the inputs of each output; 0: one scale per output
-    symmetric: zero points in the middle of the codes;  weight_range, rounding: as for StaticInt8
+    symmetric: zero points in the middle of the codes;  weight_range: a name in solvers.grid.RANGES
+    rounding: a name in solvers.roundings.ROUNDINGS; all but 'nearest' need the Gram matrix of the layer's input
     """
 
     bits: ClassVar[int]

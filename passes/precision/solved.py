@@ -65,10 +65,12 @@ class Terms:
     @staticmethod
     def of(choice: IntegerChoice, reduce_range: bool) -> Terms:
         if isinstance(choice, WeightOnly):
-            bits, symmetric, group, half = choice.bits, choice.symmetric, choice.group, True
+            half = True
+            bits, symmetric, group, rounding = choice.bits, choice.symmetric, choice.group, choice.rounding
         else:
-            bits, symmetric, group, half = 8, True, 0, False
-        return Terms(bits, symmetric, group, choice.weight_range, choice.rounding, half, reduce_range)
+            half = False
+            bits, symmetric, group, rounding = 8, True, 0, NEAREST
+        return Terms(bits, symmetric, group, choice.weight_range, rounding, half, reduce_range)
 
 
 def solved_weight(
