@@ -145,3 +145,34 @@ def test_without_samples_the_report_says_synthetic(tmp_path: Path) -> None:
     artifact = lwc.compile(digits.path("gru"), tmp_path / "out.lwc", samples=8, precision="fp32", no_cache=True)
     assert artifact.report.calibration["source"] == "synthetic"
     assert artifact.report.calibration["samples"] == artifact.report.calibration["held_out"] == 4
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_the_front_is_written_as_artifacts_inside_the_artifact(tmp_path: Path, samples: Any) -> None:
+    artifact = compile_cnn(tmp_path / "out.lwc", samples, pareto=True)
+    points = [point for point in artifact.report.pareto if point["front"]]
+    assert points
+    for point in points:
+        inner = lwc.Artifact.open(artifact.folder / point["artifact"])
+        assert inner.report.accuracy.metric == "top1"
+        assert lwc.load(inner.folder).run(samples[0])
+    assert artifact.bytes == artifact.report.size["compiled_bytes"]
+    lwc.Artifact.open(artifact.folder)  # its manifest holds the front's files, too
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_every_installed_runtime_is_decided_for_and_named_in_the_report(tmp_path: Path, samples: Any) -> None:
+    pytest.importorskip("openvino")
+    artifact = compile_cnn(tmp_path / "out.lwc", samples, backend="auto")
+    assert {line["name"] for line in artifact.report.backends} == {"onnxruntime", "openvino"}
+    assert artifact.report.accuracy.held
+
+
+@pytest.mark.usefixtures("any_speed")
+def test_processes_find_the_plan_of_one(tmp_path: Path, samples: Any) -> None:
+    one, two = (
+        compile_cnn(tmp_path / f"{workers}.lwc", samples, workers=workers, cache=tmp_path / f"cache{workers}")
+        for workers in (1, 2)
+    )
+    losses = [{site.name: site.predicted_loss for site in artifact.report.sites} for artifact in (one, two)]
+    assert losses[0] == losses[1]
