@@ -47,10 +47,10 @@ def decide_for_all(
     refused: dict[str, str] = {}
     places = [prepared.on(backend) for backend in runtimes(options)]
     refuse_precision(options.precision, places)
+    if options.plan is not None:
+        plan = replayed(options, numbers)
+        return [Decision(place, plan, Space({})) for place in places], refused
     for place in places:
-        if options.plan is not None:
-            decisions.append(Decision(place, replayed(options, numbers), Space({})))
-            continue
         reasons = place.backend.supports(prepared.clean, place.target).refused
         if reasons:
             refused[place.backend.name] = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())

@@ -58,7 +58,7 @@ class Rejected:
 class Proof:
     """What was measured of the candidate that was kept.
 
-    raced: median milliseconds of the best candidate of each backend, side by side
+    raced: median milliseconds of the best candidate of each backend, side by side; of the kept one's, its own
     """
 
     kept: Candidate
@@ -129,16 +129,16 @@ def prove(
     with tempfile.TemporaryDirectory(prefix=".lwc-build-", dir=folder.parent) as aside:
         reference = input_candidate(prepared)
         original = _build(reference, Path(aside) / "original", portable=False)
-        entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(candidates)]
+        *bold, safest = candidates
+        entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(bold)]
         times = race([entry.session for entry in entries], prepared.feeds)
         rejected: list[Rejected] = []
-        for k in _order(entries, times, objective):
-            entry = entries[k]
+        for found in (*_ordered(entries, times, objective), None):
+            entry = found or _build(safest, Path(aside) / "safest", portable)
             candidate = entry.candidate
             judged, fidelity = judge.judge(entry.session)
             pair = compare_latency(original.session, entry.session, prepared)
-            last = k == len(candidates) - 1
-            if not last and (reason := _against(judged, pair, candidate, objective == "size")):
+            if found and (reason := _against(judged, pair, candidate, objective == "size")):
                 rejected.append(Rejected(candidate.name, candidate.backend.name, reason))
                 continue
             for path in entry.folder.iterdir():
@@ -153,23 +153,22 @@ def prove(
                 _peak(reference, original.folder, prepared.feeds),
                 _peak(candidate, folder, prepared.feeds),
                 tuple(rejected),
-                _best_of_each(entries, times),
+                {**_best_of_each(entries, times), candidate.backend.name: pair.compiled.median_ms},
             )
     raise AssertionError("there is always a last candidate")
 
 
 def race(sessions: Sequence[Session], feeds: Sample) -> list[float]:
-    """Median milliseconds of each session, in alternating blocks; nothing to measure for one alone."""
-    if len(sessions) == 1:
-        return [0.0]
+    """Median milliseconds of each session, in alternating blocks."""
     return [found.median_ms for found in latency(sessions, feeds, seconds=RACE_SECONDS)]
 
 
-def _order(entries: Sequence[_Entry], times: Sequence[float], objective: str) -> list[int]:
-    """Candidates best first; the last one stays where it is."""
-    *others, last = range(len(entries))
-    key = (lambda k: (_bytes(entries[k].folder), times[k])) if objective == "size" else (lambda k: (times[k],))
-    return [*sorted(others, key=key), last]
+def _ordered(entries: Sequence[_Entry], times: Sequence[float], objective: str) -> list[_Entry]:
+    """Candidates best first."""
+    by_time = dict(zip((id(entry) for entry in entries), times, strict=True))
+    if objective == "size":
+        return sorted(entries, key=lambda entry: (_bytes(entry.folder), by_time[id(entry)]))
+    return sorted(entries, key=lambda entry: by_time[id(entry)])
 
 
 def _best_of_each(entries: Sequence[_Entry], times: Sequence[float]) -> dict[str, float]:
