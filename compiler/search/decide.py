@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from lwc.compiler.analysis.sites import choices_at, find_sites, macs
+from lwc.compiler.analysis.sites import choices_of, find_sites, macs
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8, Weight16, WeightOnly
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
@@ -60,8 +60,9 @@ class Decider:
     def find_sites(self) -> None:
         """Sites of the cleaned model with the choices that target and user allow; float first."""
         allowed = PRECISIONS[self.wanted.precision] | {Float.name}
+        nodes = self._nodes()
         for site in find_sites(self.bench.model, self.bench.target):
-            choices = choices_at(self.bench.model, site, self.bench.target)
+            choices = choices_of(nodes[site.name], self.bench.target)
             kept = tuple(choice for choice in choices if choice.name in allowed and self._may_pay(site, choice))
             if len(kept) > 1:
                 self.offered[site] = kept
