@@ -10,11 +10,10 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
-from lwc.compiler.core.plan import Site
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.edit import Names
-from lwc.passes.precision.smoothing_groups import Group, activation_of, groups_at, sites_of, smooth, stacked_weight
+from lwc.passes.precision.smoothing_groups import Group, activation_of, change_groups, smooth, stacked_weight
 from lwc.passes.solvers.grid import make_grid
 from lwc.passes.solvers.scaling import Smoothing, awq_search
 
@@ -42,16 +41,7 @@ class ScaleWeights(Pass):
     restore: bool = False
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        stats = {known.name: layer for known, layer in ctx.stats.items()}
-        names, changed = Names(model), list[Site]()
-        groups, skipped = groups_at(model, self.sites, self.restore)
-        for group in groups:
-            reason = self._scale(group, stats, names)
-            if reason:
-                skipped.append(Skip(group.site, reason))
-            else:
-                changed += sites_of(group)
-        return Outcome(tuple(dict.fromkeys(changed)), tuple(skipped))
+        return change_groups(model, self.sites, ctx.stats, self._scale, restore=self.restore)
 
     def _scale(self, group: Group, stats: Mapping[str, LayerStats], names: Names) -> str:
         """Scale one group; the reason when it cannot be."""

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
-from lwc.compiler.core.plan import Site
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.edit import Names
 from lwc.passes.precision.rescale import takes_shift
@@ -18,9 +17,8 @@ from lwc.passes.precision.smoothing_groups import (
     Activation,
     Group,
     activation_of,
-    groups_at,
+    change_groups,
     largest_weights,
-    sites_of,
     smooth,
     stacked_weight,
 )
@@ -68,16 +66,7 @@ class SmoothActivations(Pass):
     restore: bool = False
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        stats = {known.name: layer for known, layer in ctx.stats.items()}
-        names, changed = Names(model), list[Site]()
-        groups, skipped = groups_at(model, self.sites, self.restore)
-        for group in groups:
-            reason = self._smooth(group, stats, names)
-            if reason:
-                skipped.append(Skip(group.site, reason))
-            else:
-                changed += sites_of(group)
-        return Outcome(tuple(dict.fromkeys(changed)), tuple(skipped))
+        return change_groups(model, self.sites, ctx.stats, self._smooth, restore=self.restore)
 
     def _smooth(self, group: Group, stats: Mapping[str, LayerStats], names: Names) -> str:
         """Smooth one group; the reason when it cannot be."""

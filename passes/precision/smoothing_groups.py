@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lwc.compiler.core.pass_ import Skip
+from lwc.compiler.core.pass_ import Outcome, Skip
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.edit import Names, add_initializer, is_op, new_node, site
@@ -60,6 +60,27 @@ def groups_at(model: ir.Model, sites: Collection[str], restore: bool) -> tuple[l
             else:
                 groups.append(group)
     return groups, skipped
+
+
+def change_groups(
+    model: ir.Model,
+    sites: Collection[str],
+    stats: Mapping[Site, LayerStats],
+    change: Callable[[Group, Mapping[str, LayerStats], Names], str],
+    *,
+    restore: bool,
+) -> Outcome:
+    """Change the groups of these nodes one by one. change: does one, or says why it cannot be done"""
+    by_name = {known.name: layer for known, layer in stats.items()}
+    names, changed = Names(model), list[Site]()
+    groups, skipped = groups_at(model, sites, restore)
+    for group in groups:
+        reason = change(group, by_name, names)
+        if reason:
+            skipped.append(Skip(group.site, reason))
+        else:
+            changed += sites_of(group)
+    return Outcome(tuple(dict.fromkeys(changed)), tuple(skipped))
 
 
 def sites_of(group: Group) -> tuple[Site, ...]:
