@@ -47,7 +47,7 @@ class CompileOptions:
     best_effort: write the best found even over budget;  pareto: the plans that no other beats, too
     portable: standard ONNX operators only
     plan: apply this plan and search nothing;  shape: input name -> fixed shape
-    max_memory_gb: bound of the memory that calibration statistics take, in 1e9 bytes
+    max_memory_gb: what statistics and kept activations take, beside the models and their sessions, in 1e9 bytes
     """
 
     out: Path | None = None
@@ -73,7 +73,7 @@ class CompileOptions:
     cache: Path | None = None
     no_cache: bool = False
     seed: int = 0
-    max_memory_gb: float = 1.0
+    max_memory_gb: float = 0.5
 
     def __post_init__(self) -> None:
         _check_names(self)

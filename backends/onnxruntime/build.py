@@ -57,12 +57,17 @@ class OnnxRuntime:
             return Support(blame(model, error))
         return Support()
 
-    def session(self, model: Model, target: Target, outputs: Sequence[str] = ()) -> Session:
+    def session(
+        self, model: Model, target: Target, outputs: Sequence[str] = (), *, lean: bool = False
+    ) -> Session:
         """Run `model` from memory; `outputs` names values to return besides the graph's own outputs.
 
+        lean: without an arena, which would keep what the largest run took
         Raises UnsupportedOperator, InvalidGraph, BadInput.
         """
-        return self._session(tapped(model, outputs), session_options(target))
+        options = session_options(target)
+        options.enable_cpu_mem_arena = not lean
+        return self._session(tapped(model, outputs), options)
 
     def profile(self, model: Model, target: Target, feeds: Sequence[Feeds], runs: int) -> dict[str, float]:
         """Median milliseconds per run in each executed node, by the name of a node of `model`."""

@@ -57,7 +57,9 @@ class OpenVino:
             return Support(blame(model, error))
         return Support()
 
-    def session(self, model: Model, target: Target, outputs: Sequence[str] = ()) -> Session:
+    def session(
+        self, model: Model, target: Target, outputs: Sequence[str] = (), *, lean: bool = False
+    ) -> Session:
         """Run `model` from memory; `outputs` names values to return besides the graph's own outputs.
 
         Raises UnsupportedOperator, BadInput.

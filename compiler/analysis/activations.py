@@ -7,7 +7,6 @@ streamed once per group. A group changes nothing in the result: each value has a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.rows import Rows, rows_of
-from lwc.compiler.analysis.shapes import fix_dimensions
+from lwc.compiler.analysis.value_sizes import value_sizes
 from lwc.compiler.core.accumulate import (
     GRAM_FEATURES,
     HISTOGRAM_BYTES,
@@ -27,7 +26,7 @@ from lwc.compiler.core.accumulate import (
     working_type,
 )
 from lwc.compiler.core.backend import Array, Feeds, Session
-from lwc.compiler.core.errors import InternalError, LwcError
+from lwc.compiler.core.errors import InternalError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats, TensorStats
@@ -198,14 +197,9 @@ def _sizes(
 ) -> dict[str, int]:
     """Bytes of each value for the largest sample: from shape inference, else by running it in parts."""
     sizes = {name: sample[name].nbytes for name in tasks if name in sample}
-    made = _shaped_like(model, sample)
-    unknown: list[str] = []
-    for name in (name for name in tasks if name not in sizes):
-        shape, dtype = made[name].shape, made[name].dtype
-        if shape is None or dtype is None or not shape.is_static():
-            unknown.append(name)
-        else:
-            sizes[name] = int(math.prod(shape.numpy()) * dtype.itemsize)
+    inferred = value_sizes(model, sample)
+    sizes |= {name: inferred[name] for name in tasks if name in inferred}
+    unknown = [name for name in tasks if name not in sizes]
     at_once, largest = 1, 1
     while unknown:
         probed, unknown = unknown[:at_once], unknown[at_once:]
@@ -216,15 +210,6 @@ def _sizes(
         largest = max(largest, *(sizes[name] for name in probed))
         at_once = max(1, min(4 * at_once, max_memory_bytes // (_COPIES * largest)))
     return sizes
-
-
-def _shaped_like(model: Model, sample: Feeds) -> dict[str | None, ir.Value]:
-    """Values by name, in a copy whose shapes are inferred from the sample's."""
-    copy = model.fork()
-    # A sample whose sizes contradict the symbols of the model may still run.
-    with contextlib.suppress(LwcError):
-        fix_dimensions(copy.ir, {name: array.shape for name, array in sample.items()})
-    return {value.name: value for node in copy.graph for value in node.outputs}
 
 
 def _groups(tasks: Mapping[str, _Task], sizes: Mapping[str, int], max_memory_bytes: int) -> list[list[str]]:

@@ -84,7 +84,7 @@ search_options = stacked(
     seed,
     click.option("--workers", type=int, metavar="N", help="Measure losses in N processes [default: 1]."),
     click.option("--scheduler", metavar="ADDRESS", help="Measure losses on a Dask cluster."),
-    click.option("--max-memory", type=float, metavar="GB", help="For calibration statistics [default: 1]."),
+    click.option("--max-memory", type=float, metavar="GB", help="For statistics and activations [default: 0.5]."),
 )
 
 compile_options = stacked(

@@ -76,8 +76,13 @@ class Backend(Protocol):
 
     def supports(self, model: Model, target: Target) -> Support: ...
 
-    def session(self, model: Model, target: Target, outputs: Sequence[str] = ()) -> Session:
-        """Run a model from memory; `outputs` names intermediate values to return besides the graph's own."""
+    def session(
+        self, model: Model, target: Target, outputs: Sequence[str] = (), *, lean: bool = False
+    ) -> Session:
+        """Run a model from memory; `outputs` names intermediate values to return besides the graph's own.
+
+        lean: keep no memory between runs, where the runtime has the choice; for sessions that nobody times
+        """
         ...
 
     def profile(self, model: Model, target: Target, feeds: Sequence[Feeds], runs: int) -> dict[str, float]:

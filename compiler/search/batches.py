@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.shapes import forget_inner_shapes
+from lwc.compiler.analysis.value_sizes import value_sizes
 from lwc.compiler.core.backend import Array, Feeds, Session
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
@@ -56,11 +57,15 @@ def find_runs(
     samples: Samples,
     originals: Callable[[int], Outputs],
     open_session: Callable[[Model], Session],
+    max_memory_bytes: int,
 ) -> tuple[Model, tuple[Run, ...]]:
-    """The runs that cover all samples, and the model to run them on: a fork that takes batches, or the model itself."""
+    """The runs that cover all samples, and the model to run them on: a fork that takes batches, or the model itself.
+
+    max_memory_bytes: for the values of a run, all together;  where one sample has as many, nothing is fed together
+    """
     alone = model, tuple(Run((i,)) for i in range(len(samples)))
     names = [value.name or "" for value in model.graph.inputs if not value.is_initializer()]
-    runs = _alike(samples, names)
+    runs = _alike(samples, names, lambda sample: max_memory_bytes // max(1, sum(value_sizes(model, sample).values())))
     if len(runs) == len(samples):
         return alone
     loose = loosened(model)
@@ -95,8 +100,11 @@ def _agree(
     return True
 
 
-def _alike(samples: Samples, names: Sequence[str]) -> tuple[Run, ...]:
-    """Samples of the same shapes, so many together as may be; ordered by the first sample of each run."""
+def _alike(samples: Samples, names: Sequence[str], most: Callable[[Feeds], int]) -> tuple[Run, ...]:
+    """Samples of the same shapes, so many together as may be; ordered by the first sample of each run.
+
+    most: how many samples like this one fit together
+    """
     groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for index in range(len(samples)):
         sample = samples[index]
@@ -104,7 +112,10 @@ def _alike(samples: Samples, names: Sequence[str]) -> tuple[Run, ...]:
         groups.setdefault(shapes, []).append(index)
     runs = []
     for shapes, group in groups.items():
-        together = MOST_TOGETHER if shapes and all(shapes) else 1  # a scalar has no axis to stack along
+        together = 1
+        if len(group) > 1 and shapes and all(shapes):  # a scalar has no axis to stack along
+            sample = samples[group[0]]
+            together = max(1, min(MOST_TOGETHER, most({name: sample[name] for name in names})))
         runs += [Run(tuple(group[k : k + together])) for k in range(0, len(group), together)]
     return tuple(sorted(runs, key=lambda run: (-len(run.samples), run.samples)))
 

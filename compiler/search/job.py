@@ -17,6 +17,7 @@ from lwc.compiler.search.evaluate import Workbench
 
 Change = tuple[tuple[Site, Choice], ...]  # what is changed together
 
+_RUN = 4  # of the memory for activations, the share that those of one run may take
 _SESSION_IN_RUNS = 8.0  # making a session of the whole model takes about as long as so many runs of it
 
 
@@ -52,7 +53,7 @@ class Job:
 
     def open(self, model: Model) -> Session:
         """A session of one thread: how many there are must not show in the numbers."""
-        return self.backend.session(model, self.target.with_threads(1))
+        return self.backend.session(model, self.target.with_threads(1), lean=True)
 
     def plan(self, change: Change) -> Plan:
         return Plan(dict(change), self.ranges)
@@ -72,7 +73,11 @@ def job_of(
     """The job of measuring changes of the bench's model on the first `count` of its samples."""
     samples = bench.samples.take(count)
     alone = bench.target.with_threads(1)
-    model, runs = find_runs(bench.model, samples, bench.originals, lambda m: bench.backend.session(m, alone))
+
+    def lean(model: Model) -> Session:
+        return bench.backend.session(model, alone, lean=True)
+
+    model, runs = find_runs(bench.model, samples, bench.originals, lean, max_memory_bytes // _RUN)
     return Job(
         model, runs, tuple(sites), ranges, bench.backend, bench.target, bench.apply, samples, bench.originals,
         max_memory_bytes, bench.target.threads,

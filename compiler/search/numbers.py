@@ -127,7 +127,7 @@ class Numbers:
         return stats
 
     def _open(self, model: Model, outputs: Sequence[str]) -> Session:
-        return self.bench.backend.session(model, self.bench.target, outputs)
+        return self.bench.backend.session(model, self.bench.target, outputs, lean=True)
 
 
 def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:

@@ -18,12 +18,12 @@ def opened(model: Model) -> Session:
     return BACKEND.session(model, host().with_threads(1))
 
 
-def runs_of(text: str, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def runs_of(text: str, shapes: Sequence[tuple[int, ...]], most_bytes: int = 10**6) -> list[tuple[int, ...]]:
     model = Model.from_proto(onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>' + text))
     rng = np.random.default_rng(0)
     samples = [{"x": rng.standard_normal(shape).astype(np.float32)} for shape in shapes]
     outputs = [opened(model).run(sample) for sample in samples]
-    return [run.samples for run in find_runs(model, samples, outputs.__getitem__, opened)[1]]
+    return [run.samples for run in find_runs(model, samples, outputs.__getitem__, opened, most_bytes)[1]]
 
 
 def test_samples_of_one_shape_run_together() -> None:
@@ -31,6 +31,12 @@ def test_samples_of_one_shape_run_together() -> None:
     assert runs_of(text, [(1, 3)] * 3) == [(0, 1, 2)]
     assert runs_of(text, [(1, 3), (1, 4), (1, 3)]) == [(0, 2), (1,)]
     assert runs_of(text, [(1, 3)] * 10) == [tuple(range(8)), (8, 9)]
+
+
+def test_as_many_run_together_as_their_values_fit() -> None:
+    text = "g (float[N, C] x) => (float[N, C] y) { h = Relu(x) y = Abs(h) }"  # two values of 40 bytes a sample
+    assert runs_of(text, [(1, 10)] * 4, most_bytes=250) == [(0, 1, 2), (3,)]
+    assert runs_of(text, [(1, 10)] * 2, most_bytes=1) == [(0,), (1,)]
 
 
 def test_a_fixed_batch_is_loosened() -> None:
