@@ -39,7 +39,7 @@ def main() -> None:
         report = json.loads(
             subprocess.run(
                 [sys.executable, "-m", "lwc", "compile", str(source), "--calib", str(folder / "calibration.npz"),
-                 "--max-drop", "1", "--no-cache", "--json"],
+                 "--max-drop", "1", "--no-cache", "--backend", "ort", "--json"],
                 check=True, capture_output=True,
             ).stdout
         )  # fmt: skip
