@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import peers
+from peers import ort as peers
 from zoo_speed import Plain
 
 import lwc
