@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lwc.compiler.core.accumulate import is_float
 from lwc.compiler.core.errors import BadCalibration, UsageError
 
 Array = NDArray[Any]
@@ -95,16 +96,27 @@ def _identity(found: object) -> str:
 
 
 def top1(outputs: Outputs, sample: Sample, original: Outputs) -> float:
-    """Share of positions where argmax over the last axis of the first output is the label."""
-    scores = next(iter(outputs.values()))
+    """Share of positions where the predicted class is the label.
+
+    Predicted is what a first output of integers or text says, one for each label (classifiers of scikit-learn return
+    such beside their scores); else argmax over the last axis of the first output of floats.
+    """
     label = np.asarray(_label(sample))
-    predicted = scores.argmax(-1).reshape(-1)
+    predicted = _predicted(list(outputs.values()), label.size)
     if predicted.size != label.size:
         raise BadCalibration(
             f"top1 compares {predicted.size} predictions with {label.size} labels.",
             "Give one label per predicted position, in an array named 'label'.",
         )
     return float(np.mean(predicted == label.reshape(-1)))
+
+
+def _predicted(outputs: Sequence[Array], labels: int) -> Array:
+    first = np.asarray(outputs[0])
+    if first.dtype.kind in "iuOU" and first.size == labels:
+        return first.reshape(-1)
+    scores = next((array for array in outputs if is_float(np.asarray(array).dtype)), first)
+    return np.asarray(scores.argmax(-1).reshape(-1))
 
 
 def _label(sample: Sample) -> Array:

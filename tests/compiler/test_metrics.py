@@ -36,6 +36,21 @@ def test_top1_compares_with_the_label() -> None:
     assert metric.score(SCORES, {"label": np.array([2])}, {}) == 0.0
 
 
+def test_top1_takes_a_predicted_class_as_it_is() -> None:
+    metric = find_metric("top1")
+    assert metric.score is not None
+    outputs = {"label": np.array([2]), "probabilities": SCORES["y"]}
+    assert metric.score(outputs, {"label": np.array(2)}, {}) == 1.0
+    assert metric.score({"label": np.array(["cat"], object)}, {"label": np.array(["cat"])}, {}) == 1.0
+
+
+def test_top1_reads_the_scores_where_the_first_output_is_something_else() -> None:
+    metric = find_metric("top1")
+    assert metric.score is not None
+    lengths = np.array([[3, 4, 5]])
+    assert metric.score({"lengths": lengths, **SCORES}, {"label": np.array(1)}, {}) == 1.0
+
+
 def test_top1_without_labels_says_what_to_do() -> None:
     metric = find_metric("top1")
     assert metric.score is not None
