@@ -5,7 +5,7 @@
 Needs one environment with onnxruntime, onnxsim, openvino, nncf and lwc. Peers: onnxruntime static int8 (minmax,
 entropy, percentile), dynamic int8, onnxsim then static; OpenVINO fp32 and bf16; NNCF int8 on OpenVINO, the rest in
 fp32 or bf16. Each is built in a process of its own and kept in --work, lwc's artifacts too; --out keeps measured
-models. Both make a run resumable: what is there is not made again. A peer holds the budget when its score on the
+models. With --backends openvino-int8 or openvino-bf16 lwc's formats stand beside NNCF's on one runtime. Both make a run resumable: what is there is not made again. A peer holds the budget when its score on the
 test samples, which nothing else saw, is within 0.01 of the float model's.
 """
 
@@ -110,10 +110,14 @@ def _on_openvino(label: str, file: str, precision: str) -> Candidate:
 
 
 def _lwc(backend: str) -> Candidate:
+    """backend: with '-PRECISION' behind it, that format wherever it is executed, whatever it loses."""
+    runtime, _, precision = backend.partition("-")
+
     def build(context: Context, samples: list[Sample]) -> None:
         lwc.compile(
-            context.source, context.folder / f"{LWC}{backend}.lwc", backend=backend, metric=zoo.metric(context.name),
-            calib=list(zoo.samples(context.name, context.lwc_samples, seed=1)), max_drop=BUDGET, no_cache=True,
+            context.source, context.folder / f"{LWC}{backend}.lwc", backend=runtime, metric=zoo.metric(context.name),
+            calib=list(zoo.samples(context.name, context.lwc_samples, seed=1)), no_cache=True,
+            precision=precision or "auto", max_drop=1.0 if precision else BUDGET,
         )  # fmt: skip
 
     def open_(context: Context, test: list[Sample]) -> Run:
