@@ -5,8 +5,9 @@
 Needs one environment with onnxruntime, onnxsim, openvino, nncf and lwc. Peers: onnxruntime static int8 (minmax,
 entropy, percentile), dynamic int8, onnxsim then static; OpenVINO fp32 and bf16; NNCF int8 on OpenVINO, the rest in
 fp32 or bf16. Each is built in a process of its own and kept in --work, lwc's artifacts too; --out keeps measured
-models. With --backends openvino-int8 or openvino-bf16 lwc's formats stand beside NNCF's on one runtime. Both make a run resumable: what is there is not made again. A peer holds the budget when its score on the
-test samples, which nothing else saw, is within 0.01 of the float model's.
+models. Both make a run resumable: what is there is not made again. A peer holds the budget when its score on the
+test samples, which nothing else saw, is within 0.01 of the float model's. With --backends openvino-int8 or
+openvino-bf16 a format of lwc's stands beside NNCF's on one runtime, whatever it loses.
 """
 
 from __future__ import annotations
