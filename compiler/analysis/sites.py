@@ -109,22 +109,30 @@ def _worth_storing(node: ir.Node) -> bool:
 
 
 def macs(node: ir.Node) -> int:
-    """Multiply-accumulates of one run of a Conv, ConvTranspose, Gemm or MatMul; 0 for others.
+    """Multiply-accumulates of one run of a Conv, ConvTranspose, Gemm or MatMul, or of their integer forms; else 0.
 
         Conv            out elements * in channels / groups * kernel
         ConvTranspose   in elements * out channels / groups * kernel
         Gemm, MatMul    out elements * inner
+        MatMulNBits     rows * K * N
 
     Needs shapes annotated on values; an unknown dimension counts as 1.
     """
-    if node.domain != "" or len(node.inputs) < 2 or not node.outputs:
+    if len(node.inputs) < 2 or not node.outputs:
+        return 0
+    if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
+        inner, outer = (node.attributes.get_int(name, 0) for name in ("K", "N"))
+        return math.prod(_dims(node.inputs[0])[:-1]) * inner * outer
+    if node.domain != "":
         return 0
     weight = _dims(node.inputs[1])
-    if node.op_type == "Conv":
+    if node.op_type in ("Conv", "ConvInteger"):
         return math.prod(_dims(node.outputs[0])) * math.prod(weight[1:])
     if node.op_type == "ConvTranspose":
         return math.prod(_dims(node.inputs[0])) * math.prod(weight[1:])
-    if node.op_type == "MatMul":
+    if node.op_type in ("MatMul", "MatMulInteger"):
+        if not _dims(node.outputs[0]):  # its shape is not known, or it is a product of two vectors
+            return math.prod(weight)
         inner = _dims(node.inputs[0])[-1:] if not weight else weight[-2:-1] or weight
         return math.prod(_dims(node.outputs[0])) * math.prod(inner)
     if node.op_type == "Gemm" and len(weight) == 2:

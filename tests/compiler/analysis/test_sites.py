@@ -179,6 +179,24 @@ def test_macs_count_multiply_accumulates(text: str, weight: tuple[int, ...], exp
     assert macs(node(model, "ny")) == expected
 
 
+def test_macs_of_integer_forms_are_those_of_the_float_ones() -> None:
+    text = "(uint8[2, 6] x) => (int32[2, 5] y) { y = MatMulInteger (x, w) }"
+    proto = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> agraph ' + text)
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((6, 5), np.int8), "w"))
+    assert [macs(node) for node in ir.from_proto(proto).graph] == [2 * 6 * 5]
+    text = "(float[2, 3, 64] x, uint8[5, 2, 16] w, float[10] s) => (float[2, 3, 5] y)"
+    body = "{ y = com.microsoft.MatMulNBits <K = 64, N = 5, bits = 4, block_size = 32> (x, w, s) }"
+    domains = '["" : 17, "com.microsoft" : 1]'
+    proto = onnx.parser.parse_model(f"<ir_version: 8, opset_import: {domains}> agraph {text} {body}")
+    assert [macs(node) for node in ir.from_proto(proto).graph] == [6 * 64 * 5]
+
+
+def test_macs_of_a_product_of_unknown_shape_are_those_of_one_row() -> None:
+    model = read("(float[A, B] x, int64[2] s) => (y) { r = Reshape (x, s) y = MatMul (r, w) }", w=(64, 10))
+    node(model, "ny").outputs[0].shape = None
+    assert macs(node(model, "ny")) == 640
+
+
 def test_macs_of_a_product_of_activations() -> None:
     model = read("(float[2,3,6] x, float[2,6,5] z) => (float[2,3,5] y) { y = MatMul (x, z) }")
     assert macs(node(model, "ny")) == 2 * 3 * 6 * 5
