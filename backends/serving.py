@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,15 @@ import onnx_ir as ir
 
 from lwc.compiler.core.backend import Feeds, Port
 from lwc.compiler.core.errors import BadCalibration, BadInput, LwcError, UnsupportedOperator
+from lwc.compiler.core.mapped import place_of, release_pages
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.skeleton import initialized, standing_in
+from lwc.compiler.core.storage import append_tensor, reference
 
 MODEL_FILE = "model.onnx"
 IN_MEMORY_BYTES = 1_500_000_000  # protobuf ends at 2 GB, and a copy is made on the way
+LARGE_BYTES = 1 << 26  # weights of more are not copied on the way: they stay where they lie, or go to a file
+REFERRED_BYTES = 1 << 16  # smaller tensors come along: shapes and scalars are needed to load a model
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -42,13 +48,47 @@ def tapped(model: Model, outputs: Sequence[str]) -> Model:
 @contextmanager
 def handed_over(model: Model) -> Iterator[bytes | Path]:
     """The model as bytes, or, too large for that, as a file that lasts as long as the block."""
-    if _weight_bytes(model) < IN_MEMORY_BYTES:
+    if weight_bytes(model) < IN_MEMORY_BYTES:
         yield _in_memory(model).to_proto().SerializeToString()
         return
     with tempfile.TemporaryDirectory(prefix="lwc-session-") as folder:
         path = Path(folder) / MODEL_FILE
         model.save(path, external_data=True)
         yield path
+
+
+@contextmanager
+def referred(model: Model) -> Iterator[tuple[bytes, Path]]:
+    """The model as bytes in which large weights are references to files, relative to the folder that comes with it.
+
+    Weights that lie in files of external data stay there, all others are written to one that lasts as long as the
+    block. Nothing is copied in memory, and pages of weights that were read are given back.
+    """
+    with tempfile.TemporaryDirectory(prefix="lwc-session-") as temporary:
+        own = Path(os.path.realpath(temporary)) / f"{MODEL_FILE}.data"
+        tensors = [(value, tensor) for value, tensor in initialized(model) if _is_large(tensor)]
+        places = {value: place for value, tensor in tensors if (place := place_of(tensor)) is not None}
+        folder = Path(os.path.commonpath([own.parent, *(place.path.parent for place in places.values())]))
+        stubs: dict[ir.Value, ir.TensorProtocol] = {}
+        with own.open("wb") as data:
+            for value, tensor in tensors:
+                name, place = value.name or "", places.get(value)
+                if place is None:
+                    stubs[value] = append_tensor(tensor, name, data, _below(folder, own))
+                else:
+                    stubs[value] = reference(tensor, name, _below(folder, place.path), place.offset)
+        with standing_in(stubs):
+            content: bytes = model.to_proto().SerializeToString()
+        release_pages()
+        yield content, folder
+
+
+def _is_large(tensor: ir.TensorProtocol) -> bool:
+    return tensor.nbytes >= REFERRED_BYTES and tensor.dtype != ir.DataType.STRING
+
+
+def _below(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).as_posix()
 
 
 def refuse_foreign(model: Model) -> None:
@@ -91,7 +131,8 @@ def blame(model: Model, error: LwcError) -> Mapping[str, str]:
     return {node.name or node.op_type: error.message for node in named} or {model.name: error.message}
 
 
-def _weight_bytes(model: Model) -> int:
+def weight_bytes(model: Model) -> int:
+    """Bytes of all initializers of the graph and its subgraphs."""
     return sum(
         value.const_value.nbytes
         for graph in model.ir.graphs()

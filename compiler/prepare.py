@@ -97,16 +97,18 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
         fix_dimensions(original.ir, options.shape)
     with timings.stage("load", "Loading"):
         refuse_unsupported(original, backend, target)
-        session = backend.session(original, target)
+        session = backend.session(original, target, lean=True)
         calibration = open_calibration(original, session, options)
         search, held_out = calibration.split()
-    with timings.stage("canonicalize", "Cleaning the graph"):
-        clean, skipped = clean_model(original, target)
+        inputs = [port.name for port in session.inputs]
     with timings.stage("load", "Running the original", len(search) + len(held_out)):
         originals = {
             "search": _run_all(session, search, timings.progress),
             "held_out": _run_all(session, held_out, timings.progress),
         }
+    del session  # cleaning reads all weights: not beside those of a session
+    with timings.stage("canonicalize", "Cleaning the graph"):
+        clean, skipped = clean_model(original, target)
     metric = find_metric(options.metric, class_outputs(clean, originals["search"][0]))
     return Prepared(
         original=original,
@@ -121,7 +123,7 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
         search=search,
         held_out=held_out,
         originals=originals,
-        feeds=representative(search, [port.name for port in session.inputs]),
+        feeds=representative(search, inputs),
         cache=Cache(options.cache_folder),
         key=_cache_key(clean, calibration, metric, backend, target, options),
         skipped=skipped,

@@ -15,7 +15,17 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from lwc.backends.onnxruntime.profile import Profile, read_profile
 from lwc.backends.onnxruntime.session import OrtSession, create, session_options
-from lwc.backends.serving import MODEL_FILE, STANDARD_DOMAINS, blame, handed_over, refuse_foreign, tapped
+from lwc.backends.serving import (
+    LARGE_BYTES,
+    MODEL_FILE,
+    STANDARD_DOMAINS,
+    blame,
+    handed_over,
+    referred,
+    refuse_foreign,
+    tapped,
+    weight_bytes,
+)
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.model import Model
@@ -23,6 +33,8 @@ from lwc.compiler.core.target import BYTE_OPS, Target, host
 
 log = logging.getLogger(__name__)
 
+_NO_PREPACKING = "session.disable_prepacking"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _BYTE_PROBE = """<ir_version: 8, opset_import: ["" : 17]>
 g (uint8[1, 4, 2, 2] x) => (uint8[a, b, c, d] y) {{ y = {body} }}"""
 
@@ -51,8 +63,10 @@ class OnnxRuntime:
         }
         if refused:
             return Support(refused)
+        options = session_options(target)
+        options.add_session_config_entry(_NO_PREPACKING, "1")  # weights of a session that never runs stay unread
         try:
-            self.session(model, target)
+            self._session(model, options)
         except LwcError as error:
             return Support(blame(model, error))
         return Support()
@@ -88,10 +102,14 @@ class OnnxRuntime:
             return read_profile(Path(session.end_profiling()), skip_runs=2, model=model.ir)
 
     def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
-        """Write model.onnx, weights beside it when asked or over 2 GB. Raises UnsupportedOperator if not portable."""
+        """Write model.onnx, weights beside it when asked or large. Raises UnsupportedOperator if not portable.
+
+        ONNX Runtime maps weights that lie beside the model; those within it are in memory twice while it loads.
+        """
         if options.portable:
             refuse_foreign(model)
-        model.save(options.folder / MODEL_FILE, external_data=options.external_data)
+        beside = options.external_data or weight_bytes(model) >= LARGE_BYTES
+        model.save(options.folder / MODEL_FILE, external_data=beside)
         return tuple(sorted(path.name for path in options.folder.iterdir() if path.name.startswith(MODEL_FILE)))
 
     def load(self, folder: Path, target: Target) -> Session:
@@ -102,6 +120,10 @@ class OnnxRuntime:
         return OrtSession(create(str(path), session_options(target), folder.name), folder.name)
 
     def _session(self, model: Model, options: ort.SessionOptions) -> OrtSession:
+        if weight_bytes(model) >= LARGE_BYTES:
+            with referred(model) as (content, folder):
+                options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
+                return OrtSession(create(content, options, model.name), model.name)
         with handed_over(model) as source:
             given = source if isinstance(source, bytes) else str(source)
             return OrtSession(create(given, options, model.name), model.name)

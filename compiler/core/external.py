@@ -6,16 +6,17 @@ A location is a path relative to the model's folder that stays inside it, symbol
 
 from __future__ import annotations
 
-import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from lwc.compiler.core.errors import BadExternalData
+from lwc.compiler.core.mapped import Place, map_file, put_place, stamp_of
 
 
 @dataclass
@@ -27,9 +28,10 @@ class DataFolder:
 
     path: Path | None
     maps: dict[Path, memoryview] = field(default_factory=dict)
+    stamps: dict[Path, tuple[int, ...]] = field(default_factory=dict)
 
-    def find(self, tensor: onnx.TensorProto) -> memoryview:
-        """The bytes of an external tensor, not read yet. Raises BadExternalData."""
+    def find(self, tensor: onnx.TensorProto) -> tuple[memoryview, Place]:
+        """The bytes of an external tensor, not read yet, and where they lie. Raises BadExternalData."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         file = self._resolve(tensor.name, entries.get("location", ""))
         offset = _number(tensor.name, "offset", entries.get("offset", "0"))
@@ -46,7 +48,7 @@ class DataFolder:
                 f"Tensor '{tensor.name}' needs bytes {offset} to {offset + wanted} of '{file.name}', "
                 f"which has {len(data)}."
             )
-        return data[offset : offset + wanted]
+        return data[offset : offset + wanted], Place(file, offset, self.stamps[file])
 
     def _resolve(self, name: str, location: str) -> Path:
         if not location or "\0" in location:
@@ -72,18 +74,11 @@ class DataFolder:
     def _map(self, file: Path) -> memoryview:
         if file not in self.maps:
             try:
+                self.stamps[file] = stamp_of(file.stat())
                 self.maps[file] = map_file(file)
             except OSError as error:
                 raise BadExternalData(f"'{file}' cannot be read ({error.strerror}).") from error
         return self.maps[file]
-
-
-def map_file(path: Path) -> memoryview:
-    """The file's bytes, read by the system when they are touched; outlives a later replacement of the file."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def stored_bytes(tensor: onnx.TensorProto) -> int:
@@ -94,25 +89,44 @@ def stored_bytes(tensor: onnx.TensorProto) -> int:
     return -(-size * ir.DataType(tensor.data_type).bitwidth // 8)
 
 
-def view(data: memoryview, tensor: onnx.TensorProto) -> ir.TensorProtocol:
-    """A tensor over these bytes; nothing is copied."""
-    dtype = ir.DataType(tensor.data_type)
-    shape = ir.Shape(tensor.dims)
-    props = {entry.key: entry.value for entry in tensor.metadata_props} or None
+def view(data: memoryview, tensor: onnx.TensorProto, place: Place | None = None) -> ir.TensorProtocol:
+    """A tensor over these bytes; nothing is copied. place: where they lie, if in a file of weights"""
+    props = {entry.key: entry.value for entry in tensor.metadata_props}
+    dtype, sizes = ir.DataType(tensor.data_type), tuple(tensor.dims)
+    return _over(data, dtype, sizes, tensor.name, tensor.doc_string, props, place)
+
+
+def moved(data: memoryview, tensor: ir.TensorProtocol, place: Place) -> ir.TensorProtocol:
+    """The tensor over its bytes elsewhere."""
+    sizes = tuple(int(size) for size in tensor.shape.numpy())
+    props = dict(tensor.metadata_props)
+    return _over(data, tensor.dtype, sizes, tensor.name or "", tensor.doc_string or "", props, place)
+
+
+def _over(
+    data: memoryview,
+    dtype: ir.DataType,
+    sizes: tuple[int, ...],
+    name: str,
+    doc: str,
+    props: dict[str, str],
+    place: Place | None,
+) -> ir.TensorProtocol:
+    tensor: ir.Tensor[Any] | ir.PackedTensor[Any]
+    shape = ir.Shape(sizes)
     if dtype.bitwidth < 8:
-        packed = np.frombuffer(data, np.uint8)
-        return ir.PackedTensor(
-            packed, dtype, shape=shape, name=tensor.name, doc_string=tensor.doc_string or None, metadata_props=props
+        tensor = ir.PackedTensor(
+            np.frombuffer(data, np.uint8), dtype, shape=shape, name=name, doc_string=doc or None,
+            metadata_props=props or None,
+        )  # fmt: skip
+    else:
+        array = np.frombuffer(data, dtype.numpy()) if len(data) else np.empty(0, dtype.numpy())
+        tensor = ir.Tensor(
+            array.reshape(sizes), dtype, shape=shape, name=name, doc_string=doc or None, metadata_props=props or None
         )
-    array = np.frombuffer(data, dtype.numpy()) if len(data) else np.empty(0, dtype.numpy())
-    return ir.Tensor(
-        array.reshape(tuple(tensor.dims)),
-        dtype,
-        shape=shape,
-        name=tensor.name,
-        doc_string=tensor.doc_string or None,
-        metadata_props=props,
-    )
+    if place is not None:
+        put_place(tensor, place)
+    return tensor
 
 
 def contents(tensor: ir.TensorProtocol) -> bytes | memoryview:

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from lwc.compiler.core.check import check_proto
 from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
-from lwc.compiler.core.external import DataFolder, contents, map_file, view
+from lwc.compiler.core.external import DataFolder, contents, view
+from lwc.compiler.core.mapped import ALIGNMENT, map_file, release_pages
 from lwc.compiler.core.normal_form import normalize
 from lwc.compiler.core.skeleton import initialized, roots, standing_in
 from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
@@ -23,7 +24,6 @@ MAPPED_BYTES = 1 << 16  # raw weights from this size on stay in the file
 PROTOBUF_BYTES = 2**31 - 1  # the largest message that protobuf parses
 INLINE_BYTES = PROTOBUF_BYTES - (1 << 24)
 EXTERNAL_BYTES = 1 << 10  # smaller tensors stay in the model file: shapes and scalars are needed to load it
-ALIGNMENT = 4096  # runtimes map large tensors by page
 DATA_FILES = "lwc.data_files"  # where ir.Model.meta keeps the paths of external data
 
 
@@ -142,7 +142,8 @@ def _mapped(tensor: ir.TensorProtocol, folder: DataFolder) -> ir.TensorProtocol:
     if not isinstance(tensor, ir.ExternalTensor):
         return tensor
     proto = ir.to_proto(tensor)
-    return view(folder.find(proto), proto)
+    data, place = folder.find(proto)
+    return view(data, proto, place)
 
 
 def _serialized(model: ir.Model, path: Path) -> bytes:
@@ -178,23 +179,30 @@ def _write_external(model: ir.Model, path: Path) -> None:
     with _aside(path.with_name(new)) as data:
         for value, tensor in initialized(model):
             if tensor.nbytes >= EXTERNAL_BYTES and tensor.dtype != ir.DataType.STRING:
-                replaced[value] = _append(tensor, value.name or "", data, new)
+                replaced[value] = append_tensor(tensor, value.name or "", data, new)
         with standing_in(replaced):
             content = _serialized(model, path)
+    release_pages()
     _write_aside(path, content)
     for name in names:
         if name in old and name != new:
             path.with_name(name).unlink(missing_ok=True)
 
 
-def _append(tensor: ir.TensorProtocol, name: str, data: BinaryIO, location: str) -> ir.ExternalTensor:
+def append_tensor(tensor: ir.TensorProtocol, name: str, data: BinaryIO, location: str) -> ir.ExternalTensor:
+    """Write the tensor's bytes at the end of `data`, from a page's start on; a reference to them in `location`."""
     data.write(b"\0" * (-data.tell() % ALIGNMENT))
     offset = data.tell()
     data.write(contents(tensor))
+    return reference(tensor, name, location, offset)
+
+
+def reference(tensor: ir.TensorProtocol, name: str, location: str, offset: int) -> ir.ExternalTensor:
+    """A tensor like this one whose bytes lie in a file."""
     return ir.ExternalTensor(
         location,
         offset,
-        data.tell() - offset,
+        tensor.nbytes,
         tensor.dtype,
         shape=ir.Shape(tensor.shape.numpy()),
         name=name,
