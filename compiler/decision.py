@@ -19,7 +19,7 @@ from lwc.compiler.search.interval import prefer_safer
 from lwc.compiler.search.ledger import Limits, limits_for
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pareto import weight_bytes_of
-from lwc.compiler.search.rounding import gram_sources, needs_gram
+from lwc.compiler.search.rounding import needs_gram, solving_sources
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Space
 from lwc.compiler.search.trial import Trials
@@ -165,7 +165,7 @@ def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
     model = numbers.bench.model
     plan = read_plan(options, model)
     nodes = {node.name or "": node for node in model.graph}
-    numbers.collect_grams(gram_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
+    numbers.collect_grams(solving_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
     return plan
 
 

@@ -25,6 +25,7 @@ from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.job import Evaluator, job_of
 from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
 from lwc.compiler.search.rounding import gram_sources
+from lwc.compiler.search.row_grams import row_grams
 from lwc.compiler.search.sensitivity import measured_losses, samples_for
 from lwc.compiler.search.workers import Processes
 
@@ -75,11 +76,15 @@ class Numbers:
         self.ranges = {name: Range(low, high) for name, (low, high) in known.items()}
 
     def collect_grams(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
-        """Gram matrices of these sites' activations, put where plans are applied."""
+        """Gram matrices of these sites' activations, and of rows that are looked up, put where plans are applied."""
         missing = {site: name for site, name in activations.items() if site not in self.bench.apply.stats}
-        if missing:
-            found = self._statistics(tuple(missing), frozenset(missing.values()), gram=True)
+        tables = tuple(site for site in missing if site.op == "Gather")
+        products = {site: name for site, name in missing.items() if site.op != "Gather"}
+        if products:
+            found = self._statistics(tuple(products), frozenset(products.values()), gram=True)
             self.bench.apply.stats.update(found)
+        if tables:
+            self.bench.apply.stats.update(self._row_grams(tables))
         return self.bench.apply.stats
 
     def measure_losses(self, options: Mapping[Site, Sequence[Choice]]) -> None:
@@ -125,6 +130,16 @@ class Numbers:
             if path is not None:
                 save_stats(path, stats)
         return stats
+
+    def _row_grams(self, tables: tuple[Site, ...]) -> Mapping[Site, LayerStats]:
+        path = self.bench.cache.path("rows", (*self.bench.key, *tables), ".npz")
+        found = _kept_stats(path)
+        if found is None:
+            nodes = {node.name: node for node in self.bench.model.graph}
+            found = row_grams(self.bench, {site: nodes[site.name] for site in tables}, self.each)
+            if path is not None:
+                save_stats(path, found)
+        return found
 
     def _open(self, model: Model, outputs: Sequence[str]) -> Session:
         return self.bench.backend.session(model, self.bench.target, outputs, lean=True)

@@ -1,5 +1,6 @@
 """The rounding of each layer's weights, by the layer's own objective: E ||(W - W') x||^2, least is best.
 
+A table's is E ||J (w - w')||^2, what the model's outputs feel of errors in the rows that are looked up (row_grams).
 Eight bits are rounded to the nearest: what is left to gain there is smaller than what statistics cost.
 """
 
@@ -20,18 +21,24 @@ from lwc.compiler.core.stats import LayerStats
 from lwc.passes.precision.solved import solved_weight
 from lwc.passes.precision.weight_forms import stored
 from lwc.passes.precision.weight_only import matrix_of
-from lwc.passes.solvers.grid import Floats
+from lwc.passes.solvers.grid import REFIT, Floats
 from lwc.passes.solvers.roundings import loss
 
-NEAREST = ("mse", "nearest")
-SOLVED = (("hessian", "gptq"), ("hessian", "quantease"))
-DESCENT_SIZE = 600_000  # weights beyond which coordinate descent takes longer than its one per cent is worth
+WAYS = (("mse", "nearest"), (REFIT, "gptq"))
+LARGE = 2_000_000  # weights, beyond which that choice's zero points stay as they are: it takes a second per million
 
 
 def sites_to_solve(offered: Mapping[Site, Sequence[Choice]], nodes: Mapping[str, ir.Node]) -> dict[Site, str]:
-    """Sites that offer four bits and whose weights can be solved -> the activation whose Gram matrix that takes."""
+    """Sites that offer four bits and whose weights can be solved -> the value whose Gram matrix that takes."""
     four_bits = (site for site, choices in offered.items() if any(isinstance(choice, Weight4) for choice in choices))
-    return gram_sources(four_bits, nodes)
+    return solving_sources(four_bits, nodes)
+
+
+def solving_sources(sites: Iterable[Site], nodes: Mapping[str, ir.Node]) -> dict[Site, str]:
+    """Site -> name of the activation that its weight multiplies, or of the rows that are looked up in it."""
+    wanted = tuple(sites)
+    rows = {site: nodes[site.name].outputs[0].name or "" for site in wanted if _table_view(nodes[site.name])}
+    return gram_sources(wanted, nodes) | rows
 
 
 def gram_sources(sites: Iterable[Site], nodes: Mapping[str, ir.Node]) -> dict[Site, str]:
@@ -73,11 +80,15 @@ def needs_gram(choice: Choice) -> bool:
     """Whether applying the choice takes the Gram matrix of the layer's input."""
     if not isinstance(choice, WeightOnly):
         return False
-    return choice.rounding != "nearest" or choice.weight_range in ("hessian", "learned")
+    return choice.rounding != "nearest" or choice.weight_range in ("hessian", "learned", REFIT)
 
 
 def _seeing_view(node: ir.Node) -> WeightView | None:
     return next((view for view in weight_views(node) if view.sees_activation), None)
+
+
+def _table_view(node: ir.Node) -> WeightView | None:
+    return next((view for view in weight_views(node) if node.op_type == "Gather" and view.index == 0), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +100,7 @@ class _Layer:
 
 
 def _best(choice: Weight4, layer: _Layer, memo: MutableMapping[Any, Any]) -> Weight4:
-    view = _seeing_view(layer.node)
+    view = _seeing_view(layer.node) or _table_view(layer.node)
     if view is None or layer.stats is None or layer.stats.gram is None:
         return choice
     losses: dict[Weight4, float] = {}
@@ -102,9 +113,9 @@ def _best(choice: Weight4, layer: _Layer, memo: MutableMapping[Any, Any]) -> Wei
 
 
 def _candidates(choice: Weight4, view: WeightView) -> Iterator[Weight4]:
-    solved = SOLVED if view.rows * view.columns <= DESCENT_SIZE else SOLVED[:1]
-    for weight_range, rounding in (NEAREST, *solved):
-        for symmetric in (True, False):
+    large = view.rows * view.columns > LARGE
+    for weight_range, rounding in WAYS[large:]:
+        for symmetric in (choice.symmetric,) if large else (True, False):
             yield replace(choice, weight_range=weight_range, rounding=rounding, symmetric=symmetric)
 
 

@@ -4,7 +4,7 @@
 
 Weight-only scales are kept in half precision, and codes are rounded for the scales as kept. Rounding to the nearest
 needs the weight alone; every other rounding, and the ranges that weigh errors, take the Gram matrix of the layer's
-input, one matrix per group of a grouped convolution.
+input, one matrix per group of a grouped convolution; for a table, that of what the outputs feel of its rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from lwc.compiler.analysis.weights import WeightView
 from lwc.compiler.core.errors import BadPlan
 from lwc.compiler.core.plan import DynamicInt8, Site, StaticInt8, WeightOnly
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.solvers.grid import Floats, Grid, Weights, stacked
+from lwc.passes.solvers.grid import REFIT, Floats, Grid, Weights, stacked
+from lwc.passes.solvers.refit import refit
 from lwc.passes.solvers.roundings import solve, solve_grid
 
 NEAREST = "nearest"
@@ -84,12 +85,14 @@ def solved_weight(
     """Codes [out, in], int8 when symmetric and uint8 when not, and their grid.
 
     stats: of the weight's site;  memo: PassContext.solved;  reduce_range: see Target
-    Matrices that do not see the layer's input (tables, recurrent weights) are rounded to the nearest.
+    Matrices that do not see the layer's input (recurrent weights, tables of which no Gram matrix is known) are
+    rounded to the nearest.
     Raises BadPlan when the choice's rounding needs a Gram matrix that the statistics do not have.
     """
     terms = Terms.of(choice, reduce_range)
-    gram = stats.gram if stats is not None and weight.view.sees_activation else None
-    if not weight.view.sees_activation:
+    table = weight.site.op == "Gather"
+    gram = stats.gram if stats is not None and (weight.view.sees_activation or table) else None
+    if gram is None and not weight.view.sees_activation:
         terms = replace(terms, rounding=NEAREST)
     if terms.rounding != NEAREST and gram is None:
         raise BadPlan(
@@ -138,10 +141,11 @@ def paired(nibbles: Bytes) -> Bytes:
 
 
 def _solved(weight: Weights, terms: Terms, gram: Floats | None) -> tuple[SmallCodes, Grid]:
-    if gram is not None:
-        return _round(weight, terms, gram)
-    step = max(1, _BLOCK // max(1, weight.shape[1]))
-    parts = [_round(weight[at : at + step], terms, None) for at in range(0, max(1, len(weight)), step)]
+    if gram is not None and gram.ndim == 3:
+        parts = [_round(rows, terms, part) for rows, part in zip(np.split(weight, len(gram)), gram, strict=True)]
+    else:
+        step = max(1, _BLOCK // max(1, weight.shape[1]), 0 if gram is None else weight.shape[1])
+        parts = [_round(weight[at : at + step], terms, gram) for at in range(0, max(1, len(weight)), step)]
     return np.concatenate([codes for codes, _ in parts]), stacked([grid for _, grid in parts])
 
 
@@ -158,6 +162,8 @@ def _round(weight: Weights, terms: Terms, gram: Floats | None) -> tuple[SmallCod
     if terms.half:
         grid = replace(grid, scale=halved(grid.scale))
     codes = grid.quantize(weight) if gram is None else solve(terms.rounding, weight, gram, grid)
+    if gram is not None and terms.weight_range == REFIT:
+        codes, grid = refit(weight, gram, grid, codes, halved)
     return codes.astype(np.int8 if grid.floor < 0 else np.uint8), grid
 
 

@@ -22,11 +22,11 @@ _BLOCK = 64
 _LEAST_GAIN = 1e-9
 
 
-def descend(weight: Floats, gram: Floats, grid: Grid, codes: Codes) -> Codes:
-    """Coordinate descent from `codes` until no single code can be improved.  gram: symmetric."""
+def descend(weight: Floats, gram: Floats, grid: Grid, codes: Codes, sweeps: int = _SWEEPS) -> Codes:
+    """Coordinate descent from `codes` until no single code can be improved, or for so many sweeps.  gram: symmetric."""
     result = codes.copy()
     active = np.arange(len(codes))
-    for _ in range(_SWEEPS):
+    for _ in range(sweeps):
         before = result[active]
         result[active] = _sweep(weight[active], gram, grid.rows(active), before)
         active = active[(result[active] != before).any(axis=1)]

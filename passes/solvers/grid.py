@@ -19,11 +19,13 @@ Weights = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
+REFIT = "refit"  # the Hessian's ends to begin with; scales are fitted to the codes afterwards (solvers.refit)
 RANGES: tuple[tuple[str, RangeMethod], ...] = (
     ("minmax", minmax),
     ("mse", mse),
     ("hessian", hessian),
     ("learned", learned),
+    (REFIT, hessian),
 )
 
 
@@ -103,8 +105,8 @@ def make_grid(
 
     bits: 2 to 8;  group: columns that share a scale, 0 for all of a row
     method: a name in RANGES. Raises BadPlan
-    importance: what errors cost, for 'hessian' and 'learned': the Gram matrix [in, in], of which 'hessian' reads the
-        diagonal, or that diagonal [in], on which 'learned' does what 'hessian' does. None: as 'mse'
+    importance: what errors cost, for 'hessian', 'refit' and 'learned': the Gram matrix [in, in], of which all but
+        'learned' read the diagonal, or that diagonal [in], on which 'learned' does what 'hessian' does. None: as 'mse'
     reduce_range: codes that sums of 16 bits cannot overflow on
     """
     found = dict(RANGES).get(method)
