@@ -52,7 +52,7 @@ class OpenVino:
     def supports(self, model: Model, target: Target) -> Support:
         """Refused: the nodes that OpenVINO names when it reads and compiles the model; else the model itself."""
         try:
-            self.session(model, target)
+            _session(model, settings(target, float_format(model.ir)), ready=True)
         except LwcError as error:
             return Support(blame(model, error))
         return Support()
@@ -62,6 +62,7 @@ class OpenVino:
     ) -> Session:
         """Run `model` from memory; `outputs` names values to return besides the graph's own outputs.
 
+        A model of dynamic shapes is compiled for those it is first run with.
         Raises UnsupportedOperator, BadInput.
         """
         return _session(tapped(model, outputs), settings(target, float_format(model.ir)))
@@ -75,7 +76,9 @@ class OpenVino:
         times = []
         for k in range(STEADY_RUNS + runs):
             session.run(feeds[k % len(feeds)])
+            assert session.last is not None
             times.append(counted(session.last.request))
+        assert session.last is not None
         return milliseconds_by_node(kernels_of(session.last.model), times[STEADY_RUNS:], model.ir)
 
     def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
@@ -95,11 +98,12 @@ class OpenVino:
             return _load_ir(folder, target)
         if not (folder / MODEL_FILE).is_file():
             raise BadInput(f"{folder}: neither {IR_FILE} nor {MODEL_FILE} in it.")
-        return self.session(Model.open(folder / MODEL_FILE), target)
+        model = Model.open(folder / MODEL_FILE)
+        return _session(model, settings(target, float_format(model.ir)), ready=True)
 
 
-def _session(model: Model, options: Mapping[str, Any]) -> OpenVinoSession:
-    return OpenVinoSession(read(model), options, Signature.of(model), model.name)
+def _session(model: Model, options: Mapping[str, Any], *, ready: bool = False) -> OpenVinoSession:
+    return OpenVinoSession(read(model), options, Signature.of(model), model.name, ready=ready)
 
 
 def _load_ir(folder: Path, target: Target) -> OpenVinoSession:

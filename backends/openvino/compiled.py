@@ -55,14 +55,28 @@ def compile_somehow(graph: ov.Model, options: Mapping[str, Any]) -> Executable:
 class Executables:
     """Finds, or compiles, what runs arrays of given shapes. Raises whatever OpenVINO raises."""
 
-    def __init__(self, graph: ov.Model, options: Mapping[str, Any]) -> None:
-        self.any_shapes = compile_somehow(graph, options)
-        self._graph = graph if graph.is_dynamic() else None
-        self._options = options
+    def __init__(self, graph: ov.Model, options: Mapping[str, Any], *, ready: bool = True) -> None:
+        """ready: compile for any shapes at once; else the first shapes get a model of their own, mostly the only one.
+
+        general: what takes all shapes, None while nobody has asked for it
+        """
+        dynamic = graph.is_dynamic()
+        self.general: Executable | None = None
+        self._given, self._options = graph.clone() if dynamic else graph, options
+        self._graph = graph if dynamic else None
+        if ready or not dynamic:
+            self.general = compile_somehow(graph, options)
         self._fitting: set[Shapes] = set()
         self._own: OrderedDict[Shapes, Executable] = OrderedDict()
         self._last: Shapes = ()
         self._streak = 0
+
+    @property
+    def any_shapes(self) -> Executable:
+        """What takes all shapes; compiled when it is first asked for."""
+        if self.general is None:
+            self.general = compile_somehow(self._given, self._options)
+        return self.general
 
     def of(self, shapes: Shapes) -> Executable:
         """shapes: of the graph's inputs, in its order"""
@@ -76,7 +90,8 @@ class Executables:
         if shapes in self._own:
             self._own.move_to_end(shapes)
             return self._own[shapes]
-        if self._streak < STEADY_RUNS:
+        first = self.general is None and not self._own
+        if self._streak < STEADY_RUNS and not first:
             return self.any_shapes
         return self._compile(self._graph, shapes)
 

@@ -70,10 +70,12 @@ def _restore_names(graph: ov.Model, model: Model) -> None:
 class OpenVinoSession:
     """A model that OpenVINO has compiled.
 
-    last: what ran last, for its counters
+    ready: see Executables;  last: what ran last, for its counters
     """
 
-    def __init__(self, graph: ov.Model, options: Mapping[str, Any], signature: Signature, name: str) -> None:
+    def __init__(
+        self, graph: ov.Model, options: Mapping[str, Any], signature: Signature, name: str, *, ready: bool = True
+    ) -> None:
         self._name = name
         self.inputs: Sequence[Port] = signature.inputs
         self.outputs: Sequence[Port] = signature.outputs
@@ -81,10 +83,10 @@ class OpenVinoSession:
         ports = {port.name: port for port in signature.inputs}
         self._read = [next(ports[name] for name in given.get_names() if name in ports) for given in graph.inputs]
         try:
-            self._executables = Executables(graph, options)
+            self._executables = Executables(graph, options, ready=ready)
         except Exception as error:
             raise convert(error, name) from error
-        self.last: Executable = self._executables.any_shapes
+        self.last: Executable | None = self._executables.general
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Outputs by name. Arrays that are no inputs (labels) are ignored.
@@ -97,8 +99,8 @@ class OpenVinoSession:
             raise BadCalibration(f"{self._name}: OpenVINO cannot replace the default of input '{name}'.")
         arrays = [taken[port.name] for port in self._read]
         try:
-            self.last = self._executables.of(tuple([array.shape for array in arrays]))
-            request = self.last.request
+            executable = self.last = self._executables.of(tuple([array.shape for array in arrays]))
+            request = executable.request
             tensors = [_to_tensor(array) for array in arrays]
             for k, tensor in enumerate(tensors):
                 request.set_input_tensor(k, tensor)

@@ -3,6 +3,8 @@
 Softmax, LogSoftmax, Hardmax of opset 12    over all dimensions from the axis on: read as those of opset 13
 grouped 1x1 Conv in int8 on CPUs with AMX   noise when a group has over 64 input channels and no multiple of 64
                                             (brgconv_avx512_amx_1x1_I8): gets float weights
+Gemm with transB by a square weight that    compiled for fixed shapes and one thread, both take the weight as one of
+another node reads as it is                 them does: gets a transposed weight of its own
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ AMX_CHANNELS = 64
 def made_readable(model: Model) -> Model:
     """A fork without these traps; the model itself when it has none."""
     softmax = model.opset < SOFTMAX_OPSET and any(node.op_type in CHANGED_OPS for node in model.nodes())
-    if not softmax and not any(_is_miscomputed(node) for node in model.nodes()):
+    if not softmax and not any(_is_miscomputed(node) or _is_confused(node) for node in model.nodes()):
         return model
     fork = model.fork()
     if softmax:
@@ -32,6 +34,8 @@ def made_readable(model: Model) -> Model:
     for node in list(fork.nodes()):
         if _is_miscomputed(node):
             _give_float_weights(node)
+        if _is_confused(node):
+            _transpose_weight(node)
     return fork
 
 
@@ -50,20 +54,40 @@ def _is_miscomputed(node: ir.Node) -> bool:
     return channels > AMX_CHANNELS and channels % AMX_CHANNELS != 0 and all(size == 1 for size in kernel)
 
 
+def _is_confused(node: ir.Node) -> bool:
+    """Scope: main graph and subgraphs, weights that are constants."""
+    weight = node.inputs[1] if node.op_type == "Gemm" else None
+    if weight is None or weight.const_value is None or not node.attributes.get_int("transB", 0):
+        return False
+    rows, columns = weight.const_value.shape.numpy()
+    return rows == columns and len(weight.uses()) > 1
+
+
+def _transpose_weight(gemm: ir.Node) -> None:
+    weight = gemm.inputs[1]
+    assert weight is not None
+    assert weight.const_value is not None
+    _give_constant(gemm, f"{weight.name}.{gemm.outputs[0].name}.t", np.ascontiguousarray(weight.const_value.numpy().T))
+    gemm.attributes.add(ir.AttrInt64("transB", 0))
+
+
 def _give_float_weights(conv: ir.Node) -> None:
     """Replace the DequantizeLinear of the weights by what it computes."""
     dequantized = conv.inputs[1]
     assert dequantized is not None
-    node, graph = dequantized.producer(), conv.graph
+    node = dequantized.producer()
     assert node is not None
+    _give_constant(conv, f"{dequantized.name}.float", _dequantize(node))
+
+
+def _give_constant(node: ir.Node, name: str, array: NDArray[Any]) -> None:
+    """Make the array the node's second input."""
+    graph = node.graph
     assert isinstance(graph, ir.Graph)
-    array = _dequantize(node)
-    tensor = ir.tensor(array, name=f"{dequantized.name}.float")
-    value = ir.Value(
-        name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
-    )
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
     graph.register_initializer(value)
-    conv.replace_input_with(1, value)
+    node.replace_input_with(1, value)
 
 
 def _dequantize(node: ir.Node) -> NDArray[Any]:

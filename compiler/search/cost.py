@@ -55,24 +55,14 @@ def measured_costs(
     for kind in kinds:
         chosen = {site: choice for site, choices in options.items() for choice in choices if choice.name == kind}
         plan = Plan() if kind == Float.name else Plan(chosen, ranges)
-        if bench.refusal(plan):
+        times = bench.profile(plan, PROFILED_RUNS)
+        if times is None:
             costs.update(dict.fromkeys(chosen.items(), math.inf))
             continue
-        times = _profile(bench, plan)
         for node, owner in tails.items():
             times[owner] = times.get(owner, 0.0) + times.get(node, 0.0)
         costs.update({(site, choice): times.get(site.name, 0.0) for site, choice in chosen.items()})
     return costs
-
-
-def _profile(bench: Workbench, plan: Plan) -> dict[str, float]:
-    key = (*bench.key, plan.digest())
-    known = bench.cache.get("profile", key)
-    if known is None:
-        model = bench.apply(bench.model, plan)
-        known = bench.backend.profile(model, bench.target, [bench.feeds], PROFILED_RUNS)
-        bench.cache.put("profile", key, known)
-    return dict(known)
 
 
 def crossings(

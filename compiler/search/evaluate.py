@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-import statistics
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from lwc.compiler.core.backend import Backend, Session
 from lwc.compiler.core.cache import Cache
+from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.target import Target
 from lwc.compiler.data import Calibration
-from lwc.compiler.measure import Scores, latency, score
+from lwc.compiler.measure import latency
 from lwc.compiler.metrics import Metric, Outputs, Sample
 from lwc.compiler.search.apply import Applier
-from lwc.compiler.search.trial import Trials
+from lwc.compiler.search.clock import time_ratio
+from lwc.compiler.search.trial import Crashed, Trials, Tried
 
 log = logging.getLogger(__name__)
 
 OPEN_SESSIONS = 3
 SECONDS_PER_COMPARISON = 1.2
+TRIAL_RUNS = 3  # a runtime may look at shapes first and make its kernels later
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Workbench:
     model: the cleaned float model;  apply: makes a fork with the plan applied
     samples: what search looks at (never the held-out ones);  feeds: what latency is measured on
     key: names model, calibration data, metric, runtime and machine for the cache
-    trials: where a plan is run first when its runtime may crash; None: nowhere
+    trials: where all plans are run when their runtime may crash; None: in this process
     """
 
     model: Model
@@ -63,68 +68,148 @@ class Workbench:
 
     def open(self, plan: Plan) -> Session:
         """A fresh session of the plan."""
-        return self.backend.session(self.apply(self.model, plan), self.target)
+        model = self.apply(self.model, plan)
+        return self.backend.session(model, self.target) if self.trials is None else self.trials.open(model)
 
     def refusal(self, plan: Plan) -> str:
-        """Why the runtime cannot run the plan, as a trial in another process shows; empty when it can."""
+        """Why the runtime cannot run the plan, as a trial shows where it may crash; empty when it can."""
         if self.trials is None:
             return ""
-        known = self.cache.get("trial", (*self.key, plan.digest()))
+        key = (*self.key, plan.digest())
+        known = self.cache.get("trial", key)
         if known is None:
-            known = self.trials.refusal(self.apply(self.model, plan), self.feeds)
-            self.cache.put("trial", (*self.key, plan.digest()), known)
+            known = ""
+            try:
+                session = self.session(plan)
+                for _ in range(TRIAL_RUNS):
+                    session.run(self.feeds)
+            except LwcError as error:
+                known = error.message
+            self.cache.put("trial", key, known)
         return str(known)
 
     def value(self, plan: Plan) -> float:
         """The metric over the search samples; -inf for a plan that cannot run."""
-        if self.refusal(plan):
-            return -math.inf
-        return float(self._kept("value", plan.digest(), lambda: self.scores(plan).value))
-
-    def scores(self, plan: Plan) -> Scores:
-        session = self.session(plan)
-        return score(self.metric, (session.run(sample) for sample in self.samples), self.samples, self.originals)
+        return self._if_it_runs(plan, -math.inf, lambda: self._value(plan))
 
     def noise(self, plan: Plan, count: int) -> float:
         """Mean over outputs and the first `count` samples of the relative squared error; inf if it cannot run."""
-        if self.refusal(plan):
-            return math.inf
-        return float(self._kept("noise", (plan.digest(), count), lambda: self._noise(plan, count)))
+        count = min(count, len(self.samples))
+        return self._if_it_runs(plan, math.inf, lambda: float(np.mean(self._read(plan, count).errors[:count])))
 
-    def _noise(self, plan: Plan, count: int) -> float:
-        session = self.open(plan)
-        errors = [
-            relative_error(self.originals(i), session.run(self.samples[i]))
-            for i in range(min(count, len(self.samples)))
-        ]
-        return float(np.mean(errors))
+    def is_quiet(self, plan: Plan, most: float) -> bool:
+        """Whether the noise on all samples is at most so much; a plan beyond it is run no further than that takes."""
+        most *= len(self.samples)
+        return self._if_it_runs(plan, False, lambda: sum(self._read(plan, len(self.samples), most).errors) <= most)
 
     def ratio(self, plan: Plan, reference: Plan) -> float:
-        """Time of the plan divided by the time of the reference, both measured side by side (median of rounds).
+        """Time of the plan divided by the time of the reference, both measured side by side.
 
         Infinite for a plan that cannot run.
         """
         if plan.digest() == reference.digest():
             return 1.0
-        if self.refusal(plan):
-            return math.inf
-        return float(self._kept("ratio", (plan.digest(), reference.digest()), lambda: self._ratio(plan, reference)))
+        key = (*self.key, (plan.digest(), reference.digest()))
+        known = self.cache.get("ratio", key)
+        if known is None:
+            known = self._if_it_runs(plan, math.inf, lambda: self._ratio(plan, reference))
+            self.cache.put("ratio", key, known)
+        return float(known)
 
     def _ratio(self, plan: Plan, reference: Plan) -> float:
-        pair = [self.session(plan), self.session(reference)]
-        ratios = []
-        for _ in range(3):
-            mine, other = latency(pair, self.feeds, seconds=SECONDS_PER_COMPARISON / 3, min_blocks=2)
-            ratios.append(mine.median_ms / other.median_ms)
-        return statistics.median(ratios)
+        mine, other = self.session(plan), self.session(reference)
+        if isinstance(mine, Tried) and isinstance(other, Tried):
+            return mine.time_ratio(other, self.feeds, SECONDS_PER_COMPARISON)
+        return time_ratio(mine, other, self.feeds, SECONDS_PER_COMPARISON)
 
-    def _kept(self, kind: str, key: object, measure: Callable[[], float]) -> float:
-        full_key = (*self.key, key)
-        known = self.cache.get(kind, full_key)
+    def milliseconds(self, plan: Plan) -> float:
+        """Median time of a run."""
+        session = self.session(plan)
+        if isinstance(session, Tried):
+            return session.milliseconds(self.feeds, 1.0)
+        (found,) = latency([session], self.feeds, seconds=1.0)
+        return found.median_ms
+
+    def profile(self, plan: Plan, runs: int) -> dict[str, float] | None:
+        """Milliseconds by node of the plan's model; None for a plan that cannot run."""
+        key = (*self.key, plan.digest())
+        known = self.cache.get("profile", key)
         if known is None:
-            known = measure()
-            self.cache.put(kind, full_key, known)
-        return float(known)
+            if self.cache.get("trial", key):
+                return None
+            try:
+                known = self._profile(self.apply(self.model, plan), runs)
+            except LwcError as error:
+                if self.trials is None:
+                    raise
+                self.cache.put("trial", key, error.message)
+                return None
+            self.cache.put("profile", key, known)
+        return dict(known)
+
+    def _profile(self, model: Model, runs: int) -> dict[str, float]:
+        if self.trials is not None:
+            return self.trials.profile(model, [self.feeds], runs)
+        return self.backend.profile(model, self.target, [self.feeds], runs)
+
+    def _if_it_runs(self, plan: Plan, otherwise: T, measure: Callable[[], T]) -> T:
+        if self.refusal(plan):
+            return otherwise
+        try:
+            return measure()
+        except Crashed as error:
+            self.cache.put("trial", (*self.key, plan.digest()), error.message)
+            return otherwise
+
+    def _value(self, plan: Plan) -> float:
+        value = self._read(plan, len(self.samples)).value
+        assert value is not None
+        return value
+
+    def _read(self, plan: Plan, count: int, enough: float = math.inf) -> Reading:
+        """What is known once the first `count` samples were looked at, or so many that errors sum up to `enough`."""
+        key = (*self.key, plan.digest())
+        known = self.cache.get("reading", key)
+        reading = Reading() if known is None else Reading(*known)
+        if reading.lacks(count, len(self.samples), enough):
+            reading = self._read_on(reading, self.session(plan), count, enough)
+            self.cache.put("reading", key, [reading.errors, reading.scores, reading.value])
+        return reading
+
+    def _read_on(self, before: Reading, session: Session, count: int, enough: float) -> Reading:
+        """Samples behind those that were looked at before; all anew where the metric is one of the whole set."""
+        metric, whole = self.metric, len(self.samples)
+        running = metric.streaming() if metric.streaming and count == whole else None
+        errors, scores = ([], []) if running else ([*before.errors], [*before.scores])
+        while len(errors) < count and sum(errors) <= enough:
+            sample, original = self.samples[len(errors)], self.originals(len(errors))
+            outputs = session.run(sample)
+            errors.append(relative_error(original, outputs))
+            if metric.score:
+                scores.append(float(metric.score(outputs, sample, original)))
+            if running:
+                running.update(outputs, sample)
+        if len(errors) < whole:
+            return Reading(errors, scores)
+        return Reading(errors, scores, float(running.compute()) if running else float(np.mean(scores)))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is known of a plan's outputs, sample by sample and in order.
+
+    errors: relative squared errors;  scores: of a metric that is a mean over samples;  value: the metric, of all
+    """
+
+    errors: Sequence[float] = ()
+    scores: Sequence[float] = ()
+    value: float | None = None
+
+    def lacks(self, count: int, whole: int, enough: float) -> bool:
+        """Whether more samples have to be looked at to know of `count` of `whole` samples."""
+        if sum(self.errors) > enough:
+            return False
+        return len(self.errors) < count or (count == whole and self.value is None)
 
 
 def relative_error(want: Outputs, got: Outputs) -> float:

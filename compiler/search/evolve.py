@@ -29,6 +29,7 @@ PARTNERS = 6  # drawn for a switch, of which the one that is predicted to lose l
 TOGETHER = 0.25  # share of changes that take the neighbours along
 ROUNDING = 1e-9  # of the cost
 MULTIPLY_ADDS = 4e11  # of all the runs together: some 10 s on two cores
+WORTH_A_SEARCH = 0.03  # of the cost: what must be left to gain at least
 DISAGREE = 1.5  # times: a measured noise so far off the predicted sum is no matter of the samples
 
 
@@ -130,7 +131,7 @@ def refine(
     goal: its `enough` is set to the plan's own noise;  each: called after every generation
     """
     samples = len(bench.samples)
-    if not plan.choices:
+    if not plan.choices or not effort.generations or not may_gain(space, plan.choices, goal.objective):
         return plan
     measured = bench.noise(plan, samples)
     if not disagree(space.predicted_loss(space.complete(plan.choices)), measured):
@@ -138,6 +139,12 @@ def refine(
     noise = noise_on(bench, plan.ranges)
     found = evolve(space, plan.choices, noise, replace(goal, enough=measured), stages_for(samples), effort, each)
     return plan_of(found.choices, plan.ranges) if found.improved else plan
+
+
+def may_gain(space: Space, choices: Choices, objective: Objective) -> bool:
+    """Whether the cheapest options of all sites, crossings for nothing, would be worth looking for."""
+    least = sum(min(o.bytes if objective == "size" else o.ms for o in options) for options in space.options.values())
+    return least < (1.0 - WORTH_A_SEARCH) * Ledger(space, choices).totals.cost(objective)
 
 
 def evolve(

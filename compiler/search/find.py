@@ -10,14 +10,14 @@ from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
-from lwc.compiler.search.ledger import Limits
+from lwc.compiler.search.ledger import Ledger, Limits
 from lwc.compiler.search.solve import Objective, solve
-from lwc.compiler.search.space import Space, plan_of
+from lwc.compiler.search.space import Space, crossing_ms, plan_of
 
 log = logging.getLogger(__name__)
 
-FRONTIER_STEPS = 12  # loss budgets tried, each half the one before
-BISECTIONS = 3
+FRONTIER = 2.0**-12  # of the loss that fails: the tightest loss budget that is looked for
+BISECTIONS = 7  # after which budgets are known within 7 %
 MOST_NOISE = 0.05  # relative squared error of the outputs, 13 dB
 RUINED = 2.0  # summed loss beyond which outputs are noise: the frontier starts below
 NO_DOUBT = 0.5  # profiles are trusted without the clock where one format takes less than this share of the other
@@ -76,10 +76,10 @@ class Finder:
         So few samples that one of them outweighs the budget cannot resolve it (16 right answers of 16 still allow
         a drop of 0.17 with 95 % confidence): then the outputs themselves must not carry more than 5 % noise.
         """
-        if self.bench.value(self._float()) - self.bench.value(plan) > self.max_drop:
+        resolved = len(self.bench.samples) * self.max_drop >= 1
+        if not (resolved or self.bench.is_quiet(plan, MOST_NOISE)):
             return False
-        count = len(self.bench.samples)
-        return count * self.max_drop >= 1 or self.bench.noise(plan, count) <= MOST_NOISE
+        return self.bench.value(self._float()) - self.bench.value(plan) <= self.max_drop
 
     def _float(self) -> Plan:
         return Plan({}, {})
@@ -91,29 +91,22 @@ class Finder:
         return plan_of(choices, self.ranges)
 
     def _fastest_within_budget(self) -> Plan:
-        """Loosest loss budget whose plan holds end to end: halve until it does, then bisect back."""
-        plan = self._plan(float("inf"))
-        if not plan.choices or self.holds(plan):
-            return plan
-        failing = self.space.predicted_loss(self.space.complete(plan.choices))
-        budget = min(failing, RUINED)
-        for _ in range(FRONTIER_STEPS):
-            budget /= 2
-            plan = self._plan(budget)
-            log.debug("loss budget %.2g: %d sites changed", budget, len(plan.choices))
-            self.each()
-            if not plan.choices or self.holds(plan):
-                break
-            failing = budget
-        else:
-            plan, budget = self._float(), 0.0
+        """Loosest loss budget whose plan holds end to end, by bisection of its logarithm."""
+        boldest = self._plan(float("inf"))
+        if not boldest.choices or self.holds(boldest):
+            return boldest
+        plan = self._float()
+        failing = min(self.space.predicted_loss(self.space.complete(boldest.choices)), RUINED)
+        holding = failing * FRONTIER
         for _ in range(BISECTIONS):
-            middle = (budget * failing) ** 0.5 if budget else failing / 2
-            candidate = self._plan(middle)
-            if candidate.digest() != plan.digest() and self.holds(candidate):
-                plan, budget = candidate, middle
+            budget = (holding * failing) ** 0.5
+            candidate = self._plan(budget)
+            log.debug("loss budget %.2g: %d sites changed", budget, len(candidate.choices))
+            self.each()
+            if not candidate.choices or self.holds(candidate):
+                plan, holding = candidate, budget
             else:
-                failing = middle
+                failing = budget
         return plan
 
     def _extended(self, plan: Plan) -> Plan:
@@ -136,26 +129,40 @@ class Finder:
                     continue
                 log.debug("%s %s", verb, name)
                 self.each()
-                faster = self.bench.ratio(candidate, plan) < CLEARLY_FASTER
-                if faster and self.holds(candidate):
+                if self._wins(candidate, plan):
                     self._note_reverts(plan, candidate, f"{name} is faster in float here")
                     plan = candidate
                     break
         return plan
 
+    def _wins(self, candidate: Plan, plan: Plan) -> bool:
+        """Whether it is faster on the clock and holds the budget; a bolder one is asked for the budget first."""
+        bolder = len(candidate.choices) > len(plan.choices)
+        if bolder and not self.holds(candidate):
+            return False
+        return self.bench.ratio(candidate, plan) < CLEARLY_FASTER and self.holds(candidate)
+
     def _flips(self, plan: Plan, sites: Sequence[Site]) -> list[tuple[Plan, str]]:
         chosen = [site for site in sites if site in plan.choices]
         flips = []
-        if chosen and not self._clearly_pays(plan, chosen):
+        if chosen and self._matter(plan, chosen) and not self._clearly_pays(plan, chosen):
             rest = {site: choice for site, choice in plan.choices.items() if site not in chosen}
             flips.append((self._tidy(rest), "without"))
         absent = {site: self._fastest_format(site) for site in sites if site not in plan.choices}
-        if absent and not self._clearly_costs(absent):
+        if absent and self._matter(plan, list(absent)) and not self._clearly_costs(absent):
             flips.append((self._tidy({**plan.choices, **absent}), "with"))
         return flips
 
     def _fastest_format(self, site: Site) -> Choice:
         return min(self.space.options[site][1:], key=lambda option: option.ms).choice
+
+    def _matter(self, plan: Plan, sites: Sequence[Site]) -> bool:
+        """Whether these sites and the crossings around them take half of what a flip must win, or more."""
+        ledger = Ledger(self.space, plan.choices)
+        crossings = {crossing.value: crossing for site in sites for crossing in ledger.touching[site]}
+        ms = sum(ledger.picked[site].ms for site in sites)
+        ms += sum(crossing_ms(crossing, ledger.picked) for crossing in crossings.values())
+        return ms >= NO_DOUBT * (1.0 - CLEARLY_FASTER) * ledger.totals.ms
 
     def _clearly_pays(self, plan: Plan, sites: Sequence[Site]) -> bool:
         """Whether the profile leaves no doubt about the chosen format of these sites: half of float's time or less."""
@@ -175,7 +182,7 @@ class Finder:
                 continue
             uniform = self._tidy(dict.fromkeys(sites, choice))
             self.each()
-            if self.bench.ratio(uniform, plan) < CLEARLY_FASTER and self.holds(uniform):
+            if self._wins(uniform, plan):
                 self._note_reverts(plan, uniform, f"all of the model in {choice} is faster here")
                 plan = uniform
         return plan

@@ -5,8 +5,9 @@ All of it is arithmetic, the same on every runtime, and so measured once, on one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -22,7 +23,7 @@ from lwc.compiler.data import Calibration
 from lwc.compiler.search.cheap import METHODS, Evidence
 from lwc.compiler.search.cluster import Cluster
 from lwc.compiler.search.evaluate import Workbench
-from lwc.compiler.search.job import Evaluator, job_of
+from lwc.compiler.search.job import Change, Evaluator, job_of
 from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
 from lwc.compiler.search.rounding import gram_sources
 from lwc.compiler.search.row_grams import row_grams
@@ -113,6 +114,9 @@ class Numbers:
     def _evaluator(self, sites: Iterable[Site], count: int) -> Evaluator | None:
         if self.scheduler is None and self.workers == 1:
             return None
+        return _WhenAsked(partial(self._elsewhere, tuple(sites), count))
+
+    def _elsewhere(self, sites: Sequence[Site], count: int) -> Evaluator:
         job = job_of(self.bench, sites, self.ranges, count, self.max_memory_bytes)
         return Cluster(job, self.scheduler) if self.scheduler is not None else Processes(job, self.workers)
 
@@ -143,6 +147,16 @@ class Numbers:
 
     def _open(self, model: Model, outputs: Sequence[str]) -> Session:
         return self.bench.backend.session(model, self.bench.target, outputs, lean=True)
+
+
+@dataclass(frozen=True)
+class _WhenAsked:
+    """An Evaluator that is made when there is something to measure: a job runs the model to see what it takes."""
+
+    make: Callable[[], Evaluator]
+
+    def losses(self, changes: Sequence[Change]) -> Iterator[tuple[Change, float]]:
+        return self.make().losses(changes)
 
 
 def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:

@@ -54,7 +54,7 @@ def ones(*shape: int) -> Any:
 
 def option(session: Session, name: str) -> Any:
     assert isinstance(session, OpenVinoSession)
-    return session.last.model.get_property(name)
+    return session._executables.any_shapes.model.get_property(name)
 
 
 def test_backend_is_found_by_name() -> None:
@@ -287,7 +287,7 @@ def test_quantized_convolution_runs_on_integers() -> None:
     assert isinstance(session, OpenVinoSession)
     precisions = {
         str(op.get_rt_info()["layerType"].value): str(op.get_rt_info()["runtimePrecision"].value)
-        for op in session.last.model.get_runtime_model().get_ordered_ops()
+        for op in session._executables.any_shapes.model.get_runtime_model().get_ordered_ops()
     }
     assert precisions["Convolution"] in ("u8", "i8")
 

@@ -18,10 +18,10 @@ from lwc.compiler.core.target import NAMED
 OPTIONS = settings(NAMED["cpu:x86-64-v4"].with_threads(1), "")
 
 
-def executables(shape: str, body: str = "y = Sin (x)", weights: str = "") -> Executables:
+def executables(shape: str, body: str = "y = Sin (x)", weights: str = "", *, ready: bool = True) -> Executables:
     graph = f"agraph (float[{shape}] x) => (float[{shape}] y) {weights} {{ {body} }}"
     text = f'<ir_version: 8, opset_import: ["" : 17]>\n{graph}'
-    return Executables(read(Model.from_proto(onnx.parser.parse_model(text))), OPTIONS)
+    return Executables(read(Model.from_proto(onnx.parser.parse_model(text))), OPTIONS, ready=ready)
 
 
 def of_rows(found: Executables, rows: int) -> Executable:
@@ -45,6 +45,18 @@ def test_shapes_that_keep_coming_get_a_model_of_their_own() -> None:
 def test_changing_shapes_share_one_model() -> None:
     found = executables("n,4")
     assert all(of_rows(found, 1 + k % 2) is found.any_shapes for k in range(4 * STEADY_RUNS))
+
+
+def test_without_haste_the_first_shapes_get_the_only_model_until_others_come() -> None:
+    found = executables("n,4", ready=False)
+    own = of_rows(found, 3)
+    assert own.model.inputs[0].get_partial_shape().is_static
+    assert all(of_rows(found, 3) is own for _ in range(STEADY_RUNS))
+    assert found.general is None
+    other = of_rows(found, 2)
+    assert other is found.any_shapes
+    assert other.model.inputs[0].get_partial_shape().is_dynamic
+    assert of_rows(found, 3) is own
 
 
 def test_the_model_used_least_recently_goes() -> None:

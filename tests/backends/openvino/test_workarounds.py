@@ -56,3 +56,19 @@ def test_float_weights_are_given_on_a_fork() -> None:
     before = model.digest()
     assert made_readable(model).digest() != before
     assert model.digest() == before
+
+
+def test_a_square_weight_that_is_read_both_ways_is_right_once_compiled_for_fixed_shapes() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[N,4] x) => (float[N,4] y) {
+        a = Gemm (x, w)
+        y = Gemm <transB = 1> (a, w)
+    }"""
+    proto = onnx.parser.parse_model(text)
+    weight = np.arange(16, dtype=np.float32).reshape(4, 4)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    model = Model.from_proto(proto)
+    session = OpenVino().session(model, TARGET)
+    x = np.eye(4, dtype=np.float32)
+    for _ in range(4):
+        np.testing.assert_allclose(session.run({"x": x})["y"], weight @ weight.T)

@@ -24,6 +24,9 @@ class ToyBench:
     def noise(self, plan: Plan, count: int) -> float:
         return 10 * sum(LOSS[site] for site in plan.choices)
 
+    def is_quiet(self, plan: Plan, most: float) -> bool:
+        return self.noise(plan, len(self.samples)) <= most
+
     def value(self, plan: Plan) -> float:
         return 1.0 - sum(LOSS[site] for site in plan.choices)
 
