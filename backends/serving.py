@@ -23,6 +23,7 @@ MODEL_FILE = "model.onnx"
 IN_MEMORY_BYTES = 1_500_000_000  # protobuf ends at 2 GB, and a copy is made on the way
 LARGE_BYTES = 1 << 26  # weights of more are not copied on the way: they stay where they lie, or go to a file
 REFERRED_BYTES = 1 << 16  # smaller tensors come along: shapes and scalars are needed to load a model
+ALIGNED = 16  # runtimes compute on mapped weights as they lie
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -48,7 +49,7 @@ def tapped(model: Model, outputs: Sequence[str]) -> Model:
 @contextmanager
 def handed_over(model: Model) -> Iterator[bytes | Path]:
     """The model as bytes, or, too large for that, as a file that lasts as long as the block."""
-    if weight_bytes(model) < IN_MEMORY_BYTES:
+    if model.weight_bytes() < IN_MEMORY_BYTES:
         yield _in_memory(model).to_proto().SerializeToString()
         return
     with tempfile.TemporaryDirectory(prefix="lwc-session-") as folder:
@@ -61,13 +62,14 @@ def handed_over(model: Model) -> Iterator[bytes | Path]:
 def referred(model: Model) -> Iterator[tuple[bytes, Path]]:
     """The model as bytes in which large weights are references to files, relative to the folder that comes with it.
 
-    Weights that lie in files of external data stay there, all others are written to one that lasts as long as the
+    Weights that lie in files already stay there, all others are written to one that lasts as long as the
     block. Nothing is copied in memory, and pages of weights that were read are given back.
     """
     with tempfile.TemporaryDirectory(prefix="lwc-session-") as temporary:
         own = Path(os.path.realpath(temporary)) / f"{MODEL_FILE}.data"
-        tensors = [(value, tensor) for value, tensor in initialized(model) if _is_large(tensor)]
-        places = {value: place for value, tensor in tensors if (place := place_of(tensor)) is not None}
+        tensors = [(value, tensor) for value, tensor in initialized(model.ir) if _is_large(tensor)]
+        found = ((value, place_of(tensor)) for value, tensor in tensors)
+        places = {value: place for value, place in found if place is not None and place.offset % ALIGNED == 0}
         folder = Path(os.path.commonpath([own.parent, *(place.path.parent for place in places.values())]))
         stubs: dict[ir.Value, ir.TensorProtocol] = {}
         with own.open("wb") as data:
@@ -129,16 +131,6 @@ def blame(model: Model, error: LwcError) -> Mapping[str, str]:
     if not named and isinstance(error, UnsupportedOperator):
         named = [n for n in model.nodes() if f"'{n.op_type}'" in text or f"'{n.domain}:{n.op_type}'" in text]
     return {node.name or node.op_type: error.message for node in named} or {model.name: error.message}
-
-
-def weight_bytes(model: Model) -> int:
-    """Bytes of all initializers of the graph and its subgraphs."""
-    return sum(
-        value.const_value.nbytes
-        for graph in model.ir.graphs()
-        for value in graph.initializers.values()
-        if value.const_value is not None
-    )
 
 
 def _in_memory(model: Model) -> Model:

@@ -93,9 +93,7 @@ def write_artifact(folder: Path, proof: Proof, report: CompileReport) -> None:
     (folder / PLAN).write_text(proof.kept.plan.to_json(), encoding="utf-8")
     write_report(folder, report)
     (folder / PAGE).write_text(render_html(report), encoding="utf-8")
-    kept = proof.kept
-    session = kept.backend.load(folder, kept.target)
-    seal(folder, kept.backend.name, kept.target, session.inputs, session.outputs)
+    seal(folder, proof.kept.backend.name, proof.kept.target, proof.inputs, proof.outputs)
 
 
 def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]) -> tuple[SiteReport, ...]:

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lwc.compiler.core.backend import Backend, BuildOptions, Session
+from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, Port, Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
-from lwc.compiler.core.report import Accuracy, LatencyPair, OutputFidelity
+from lwc.compiler.core.report import Accuracy, Latency, LatencyPair, OutputFidelity
 from lwc.compiler.core.target import Target
 from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_memory, score
 from lwc.compiler.metrics import Outputs, Sample
@@ -28,6 +28,7 @@ RACE_SECONDS = 0.6  # for each candidate, to order them
 # A rewritten graph is kept only if it is not slower than the input model; the clock's noise on equal graphs is 1 %.
 LEAST_SPEEDUP_OF_PLAN = 1.01
 LEAST_SPEEDUP_OF_CLEAN = 0.995
+PAIR = 1.25  # times its own size, what the input model and a candidate may take together
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Proof:
     """What was measured of the candidate that was kept.
 
     raced: median milliseconds of the best candidate of each backend, side by side; of the kept one's, its own
+    inputs, outputs: of its session
     """
 
     kept: Candidate
@@ -71,6 +73,8 @@ class Proof:
     compiled_peak_mb: float | None
     rejected: tuple[Rejected, ...]
     raced: Mapping[str, float]
+    inputs: Sequence[Port]
+    outputs: Sequence[Port]
 
 
 @dataclass(frozen=True)
@@ -127,47 +131,67 @@ def prove(
     The last candidate is what is left when no other holds the accuracy budget and pays.
     """
     with tempfile.TemporaryDirectory(prefix=".lwc-build-", dir=folder.parent) as aside:
-        reference = input_candidate(prepared)
-        original = _build(reference, Path(aside) / "original", portable=False)
+        original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
         entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(bold)]
-        times = race([entry.session for entry in entries], prepared.feeds)
+        times = _race(entries, prepared.feeds)
         rejected: list[Rejected] = []
         for found in (*_ordered(entries, times, objective), None):
             entry = found or _build(safest, Path(aside) / "safest", portable)
             candidate = entry.candidate
+            if _large([original, *entries]):
+                original.close()
             judged, fidelity = judge.judge(entry.session)
-            pair = compare_latency(original.session, entry.session, prepared)
+            pair = _compare_latency(original, entry, prepared.feeds)
             if found and (reason := _against(judged, pair, candidate, objective == "size")):
                 rejected.append(Rejected(candidate.name, candidate.backend.name, reason))
+                if _large([original, *entries]):
+                    entry.close()
                 continue
+            inputs, outputs = entry.session.inputs, entry.session.outputs
+            for each in (original, entry, *entries):
+                each.close()
             for path in entry.folder.iterdir():
                 shutil.move(path, folder / path.name)
+            feeds = {port.name: prepared.feeds[port.name] for port in inputs}
             return Proof(
                 candidate,
                 pair,
                 judged,
                 fidelity,
-                _bytes(original.folder),
-                _bytes(folder),
-                _peak(reference, original.folder, prepared.feeds),
-                _peak(candidate, folder, prepared.feeds),
+                original.bytes,
+                entry.bytes,
+                _peak(original.candidate, original.folder, feeds),
+                _peak(candidate, folder, feeds),
                 tuple(rejected),
                 {**_best_of_each(entries, times), candidate.backend.name: pair.compiled.median_ms},
+                inputs,
+                outputs,
             )
     raise AssertionError("there is always a last candidate")
 
 
-def race(sessions: Sequence[Session], feeds: Sample) -> list[float]:
-    """Median milliseconds of each session, in alternating blocks."""
-    return [found.median_ms for found in latency(sessions, feeds, seconds=RACE_SECONDS)]
+def _race(entries: Sequence[_Entry], feeds: Sample) -> list[float]:
+    """Median milliseconds of each, in alternating blocks; of large models one after the other."""
+    if not _large(entries):
+        return [found.median_ms for found in latency([e.session for e in entries], feeds, seconds=RACE_SECONDS)]
+    times = []
+    for entry in entries:
+        times.append(latency([entry.session], feeds, seconds=RACE_SECONDS)[0].median_ms)
+        entry.close()
+    return times
+
+
+def _large(entries: Sequence[_Entry]) -> bool:
+    """Whether these are too large to be open side by side."""
+    return sum(entry.bytes for entry in entries) > OPEN_BYTES
 
 
 def _ordered(entries: Sequence[_Entry], times: Sequence[float], objective: str) -> list[_Entry]:
     """Candidates best first."""
     by_time = dict(zip((id(entry) for entry in entries), times, strict=True))
     if objective == "size":
-        return sorted(entries, key=lambda entry: (_bytes(entry.folder), by_time[id(entry)]))
+        return sorted(entries, key=lambda entry: (entry.bytes, by_time[id(entry)]))
     return sorted(entries, key=lambda entry: by_time[id(entry)])
 
 
@@ -179,9 +203,16 @@ def _best_of_each(entries: Sequence[_Entry], times: Sequence[float]) -> dict[str
     return best
 
 
-def compare_latency(original: Session, compiled: Session, prepared: Prepared) -> LatencyPair:
-    """Both sessions in alternating blocks; speedup is the ratio of the medians."""
-    before, after = latency([original, compiled], prepared.feeds, seconds=FINAL_SECONDS)
+def _compare_latency(original: _Entry, compiled: _Entry, feeds: Sample) -> LatencyPair:
+    """Both in alternating blocks where they fit; speedup is the ratio of the medians."""
+    before: Latency
+    if original.bytes + compiled.bytes <= max(OPEN_BYTES, PAIR * original.bytes):
+        before, after = latency([original.session, compiled.session], feeds, seconds=FINAL_SECONDS)
+    else:
+        (after,) = latency([compiled.session], feeds, seconds=FINAL_SECONDS)
+        compiled.close()
+        (before,) = latency([original.session], feeds, seconds=FINAL_SECONDS)
+        original.close()
     return LatencyPair(before, after, before.median_ms / after.median_ms)
 
 
@@ -199,23 +230,30 @@ def input_candidate(prepared: Prepared) -> Candidate:
     return Candidate("input model", prepared.original, Plan(), 0.0, prepared.reference, target)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
+    """A candidate's files, and its session from when it is asked for until it is closed. bytes: of the files"""
+
     candidate: Candidate
     folder: Path
-    session: Session
+    bytes: int
+    _session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = self.candidate.backend.load(self.folder, self.candidate.target)
+        return self._session
+
+    def close(self) -> None:
+        self._session = None
 
 
 def _build(candidate: Candidate, folder: Path, portable: bool) -> _Entry:
     folder.mkdir()
     candidate.backend.build(candidate.model, candidate.target, BuildOptions(folder, portable))
-    return _Entry(candidate, folder, candidate.backend.load(folder, candidate.target))
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return _Entry(candidate, folder, sum(path.stat().st_size for path in folder.iterdir()))
 
 
 def _peak(candidate: Candidate, folder: Path, feeds: Sample) -> float | None:
-    load = functools.partial(candidate.backend.load, folder, candidate.target)
-    return peak_memory(load, {port.name: feeds[port.name] for port in load().inputs})
+    return peak_memory(functools.partial(candidate.backend.load, folder, candidate.target), feeds)

@@ -24,7 +24,6 @@ from lwc.backends.serving import (
     referred,
     refuse_foreign,
     tapped,
-    weight_bytes,
 )
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError
@@ -108,7 +107,7 @@ class OnnxRuntime:
         """
         if options.portable:
             refuse_foreign(model)
-        beside = options.external_data or weight_bytes(model) >= LARGE_BYTES
+        beside = options.external_data or model.weight_bytes() >= LARGE_BYTES
         model.save(options.folder / MODEL_FILE, external_data=beside)
         return tuple(sorted(path.name for path in options.folder.iterdir() if path.name.startswith(MODEL_FILE)))
 
@@ -120,7 +119,7 @@ class OnnxRuntime:
         return OrtSession(create(str(path), session_options(target), folder.name), folder.name)
 
     def _session(self, model: Model, options: ort.SessionOptions) -> OrtSession:
-        if weight_bytes(model) >= LARGE_BYTES:
+        if model.weight_bytes() >= LARGE_BYTES:
             with referred(model) as (content, folder):
                 options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
                 return OrtSession(create(content, options, model.name), model.name)

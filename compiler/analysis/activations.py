@@ -2,7 +2,8 @@
 
 Values that several sites share are accumulated once. When what is fetched at a time (the runtime's tensor and its
 copy as an array) and the accumulators would pass the memory bound, values are taken in groups and the samples
-streamed once per group. A group changes nothing in the result: each value has accumulators of its own.
+streamed once per group. A group changes nothing in the result: each value has accumulators of its own. Large Gram
+matrices move to files when their group is done.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lwc.compiler.core.accumulate import (
 )
 from lwc.compiler.core.backend import Array, Feeds, Session
 from lwc.compiler.core.errors import InternalError
+from lwc.compiler.core.mapped import kept_in_file
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats, TensorStats
@@ -93,6 +95,8 @@ def collect(
             if progress is not None:
                 progress(done, total)
         del session
+        for name in group:
+            tasks[name].finish()
     tensors = {name: task.tensor.finish() for name, task in tasks.items() if task.seen}
     return {site: _layer_stats(node, tasks, tensors) for site, node in layers.items()}
 
@@ -129,11 +133,12 @@ class _Task:
             limit = max(_LEAST_ROWS, math.ceil(_rows_wanted(rows) / self.samples))
             gram.update(rows.of(array.astype(working_type(array.dtype), copy=False), limit, rng))
 
-    def gram(self, rows: Rows) -> Array | None:
-        """Finished once, so that sites share one array."""
-        if rows not in self.finished:
-            self.finished[rows] = self.grams[rows].finish()
-        return self.finished[rows]
+    def finish(self) -> None:
+        """Gram matrices in place of their accumulators: once, so that sites share one array."""
+        while self.grams:
+            rows, accumulator = self.grams.popitem()
+            gram = accumulator.finish()
+            self.finished[rows] = None if gram is None else kept_in_file(gram)
 
     def accumulator_bytes(self) -> int:
         squares = sum(2 * 8 * rows.groups * rows.features**2 for rows in self.grams)
@@ -246,6 +251,6 @@ def _layer_stats(node: ir.Node, tasks: Mapping[str, _Task], tensors: Mapping[str
 
     found = _gram_source(node)
     gram = None
-    if found is not None and found[0] in tasks and found[1] in tasks[found[0]].grams:
-        gram = tasks[found[0]].gram(found[1])
+    if found is not None and found[0] in tasks:
+        gram = tasks[found[0]].finished.get(found[1])
     return LayerStats(of(node.inputs), of(node.outputs), gram)

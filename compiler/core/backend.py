@@ -16,6 +16,8 @@ from lwc.compiler.core.target import Target
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
+OPEN_BYTES = 1_000_000_000  # weights of sessions that stay open side by side for later; one may have more
+
 
 @dataclass(frozen=True)
 class Support:

@@ -16,7 +16,10 @@ import onnx
 import onnx_ir as ir
 
 from lwc.compiler.core.errors import BadExternalData
-from lwc.compiler.core.mapped import Place, map_file, put_place, stamp_of
+from lwc.compiler.core.mapped import IN_FILE_BYTES, Place, map_file, moved_to_file, place_of, put_place, stamp_of
+from lwc.compiler.core.skeleton import initialized
+
+_MANY_BYTES = 1 << 25  # made weights of less stay in memory
 
 
 @dataclass
@@ -96,11 +99,20 @@ def view(data: memoryview, tensor: onnx.TensorProto, place: Place | None = None)
     return _over(data, dtype, sizes, tensor.name, tensor.doc_string, props, place)
 
 
-def moved(data: memoryview, tensor: ir.TensorProtocol, place: Place) -> ir.TensorProtocol:
-    """The tensor over its bytes elsewhere."""
-    sizes = tuple(int(size) for size in tensor.shape.numpy())
-    props = dict(tensor.metadata_props)
-    return _over(data, tensor.dtype, sizes, tensor.name or "", tensor.doc_string or "", props, place)
+def move_to_file(model: ir.Model) -> None:
+    """Let large weights that were made in memory lie in a temporary file instead, when they are many together."""
+    made = [
+        (value, tensor)
+        for value, tensor in initialized(model)
+        if tensor.nbytes >= IN_FILE_BYTES and tensor.dtype != ir.DataType.STRING and place_of(tensor) is None
+    ]
+    if sum(tensor.nbytes for _, tensor in made) < _MANY_BYTES:
+        return
+    found = moved_to_file(contents(tensor) for _, tensor in made)
+    for (value, tensor), (data, place) in zip(made, found, strict=True):
+        sizes = tuple(int(size) for size in tensor.shape.numpy())
+        props = dict(tensor.metadata_props)
+        value.const_value = _over(data, tensor.dtype, sizes, tensor.name or "", tensor.doc_string or "", props, place)
 
 
 def _over(

@@ -71,7 +71,7 @@ def place_of(tensor: ir.TensorProtocol) -> Place | None:
     return place if isinstance(place, Place) and place.stands() else None
 
 
-def put_place(tensor: ir.Tensor | ir.PackedTensor, place: Place) -> None:
+def put_place(tensor: ir.Tensor[Any] | ir.PackedTensor[Any], place: Place) -> None:
     """Note where the tensor's bytes lie."""
     tensor.meta[_PLACE] = place
 

@@ -74,6 +74,15 @@ class Model:
         """All nodes, those of subgraphs included, functions excluded."""
         yield from self.ir.graph.all_nodes()
 
+    def weight_bytes(self) -> int:
+        """Bytes of all weights of the graph and its subgraphs."""
+        return sum(
+            value.const_value.nbytes
+            for graph in self.ir.graphs()
+            for value in graph.initializers.values()
+            if value.const_value is not None
+        )
+
     def parameters(self) -> int:
         """How many weight values the graph and its subgraphs hold."""
         return sum(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lwc.compiler.core.errors import BadInput
+from lwc.compiler.core.mapped import kept_in_file
 from lwc.compiler.core.plan import Site
 
 SCHEMA = 1
@@ -115,7 +116,7 @@ def load_stats(path: str | Path) -> dict[Site, LayerStats]:
                 for n, row in enumerate(header["tensors"])
             ]
             numbers = sorted({entry["gram"] for entry in header["sites"]} - {None})
-            grams = {number: file[f"gram.{number}"] for number in numbers}
+            grams = {number: kept_in_file(file[f"gram.{number}"]) for number in numbers}
     except BadInput:
         raise
     except Exception as error:  # zipfile, zlib, json and numpy each raise their own for a damaged file
@@ -134,7 +135,7 @@ def _write_aside(path: Path, arrays: Mapping[str, Any]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with io.BufferedWriter(os.fdopen(handle, "wb", buffering=0)) as file:
-            np.savez_compressed(file, **arrays)
+            np.savez(file, **arrays)  # Gram matrices are most of it, and do not compress
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

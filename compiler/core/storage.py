@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from lwc.compiler.core.check import check_proto
 from lwc.compiler.core.errors import BadInput, LwcError, NotAModel, UsageError
 from lwc.compiler.core.external import DataFolder, contents, view
-from lwc.compiler.core.mapped import ALIGNMENT, map_file, release_pages
+from lwc.compiler.core.mapped import ALIGNMENT, Place, map_file, release_pages, stamp_of
 from lwc.compiler.core.normal_form import normalize
 from lwc.compiler.core.skeleton import initialized, roots, standing_in
 from lwc.compiler.core.wire import MalformedWire, Stripped, strip_weights
@@ -32,14 +32,16 @@ def read_model(path: Path) -> ir.Model:
 
     Raises NotAModel, InvalidGraph, BadExternalData, UnsupportedOpset, BadInput.
     """
-    data = _map(path)
+    data, stamp = _map(path), stamp_of(path.stat())
     try:
         stripped = strip_weights(data, MAPPED_BYTES)
         proto = _parse(path, stripped)
     except (MalformedWire, DecodeError) as error:
         raise NotAModel(f"'{path}' is not an ONNX model, or a truncated one ({error}).") from error
     weights = {k: data[span.start : span.end] for k, span in stripped.weights.items()}
-    return _build(proto, path.name, weights, DataFolder(path.absolute().parent))
+    file = Path(os.path.realpath(path))
+    places = {k: Place(file, span.start, stamp) for k, span in stripped.weights.items()}
+    return _build(proto, path.name, weights, DataFolder(path.absolute().parent), places)
 
 
 def model_from_proto(proto: onnx.ModelProto, name: str) -> ir.Model:
@@ -49,11 +51,15 @@ def model_from_proto(proto: onnx.ModelProto, name: str) -> ir.Model:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    return _build(copy, name, {}, DataFolder(None))
+    return _build(copy, name, {}, DataFolder(None), {})
 
 
 def _build(
-    proto: onnx.ModelProto, name: str, weights: Mapping[int, memoryview], folder: DataFolder
+    proto: onnx.ModelProto,
+    name: str,
+    weights: Mapping[int, memoryview],
+    folder: DataFolder,
+    places: Mapping[int, Place],
 ) -> ir.Model:
     try:
         normalize(proto)
@@ -61,7 +67,7 @@ def _build(
         model = ir.from_proto(proto)
         for k, raw in weights.items():
             tensor = proto.graph.initializer[k]
-            model.graph.initializers[tensor.name].const_value = view(raw, tensor)
+            model.graph.initializers[tensor.name].const_value = view(raw, tensor, places[k])
         _map_external(model, folder)
         if not in_order:
             for root in roots(model):

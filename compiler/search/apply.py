@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lwc.compiler.analysis.shapes import forget_inner_shapes
+from lwc.compiler.core.external import move_to_file
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.opset import OLDEST, ensure_opset
 from lwc.compiler.core.pass_ import PassContext, Pipeline, Skip
@@ -41,6 +42,7 @@ class Applier:
         NameNodes().run(fork.ir, context)  # raising the opset may add nodes
         outcome = Pipeline(PRECISION_PASSES).run(fork.ir, context)
         forget_inner_shapes(fork.ir)
+        move_to_file(fork.ir)
         return fork, outcome.skipped
 
     def on(self, target: Target) -> Applier:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lwc.compiler.core.backend import Backend, Session
+from lwc.compiler.core.backend import OPEN_BYTES, Backend, Session
 from lwc.compiler.core.cache import Cache
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
@@ -60,16 +60,21 @@ class Workbench:
         """A session of the plan; the last few stay open."""
         digest = plan.digest()
         if digest not in self._sessions:
-            while len(self._sessions) >= OPEN_SESSIONS:
+            while len(self._sessions) >= self._most_open():
                 self._sessions.popitem(last=False)
             self._sessions[digest] = self.open(plan)
         self._sessions.move_to_end(digest)
         return self._sessions[digest]
 
     def open(self, plan: Plan) -> Session:
-        """A fresh session of the plan."""
+        """A fresh session of the plan; of a large model the only one."""
+        if self._most_open() == 1:
+            self._sessions.clear()
         model = self.apply(self.model, plan)
         return self.backend.session(model, self.target) if self.trials is None else self.trials.open(model)
+
+    def _most_open(self) -> int:
+        return max(1, min(OPEN_SESSIONS, OPEN_BYTES // max(1, self.model.weight_bytes())))
 
     def refusal(self, plan: Plan) -> str:
         """Why the runtime cannot run the plan, as a trial shows where it may crash; empty when it can."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lwc.compiler.core.backend import Array, Session
+from lwc.compiler.core.backend import OPEN_BYTES, Array, Session
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.search.batches import shares
@@ -123,7 +123,10 @@ class PartialRuns:
             return None
         key = reach.here.output_names
         if key not in self._suffixes:
-            self._suffixes[key] = self._walk.open(self.cuts.submodel(reach.behind))
+            model = self.cuts.submodel(reach.behind)
+            if (len(self._suffixes) + 1) * model.weight_bytes() > OPEN_BYTES:
+                self._suffixes.clear()
+            self._suffixes[key] = self._walk.open(model)
         return self._suffixes[key]
 
     def _errors(self, reach: Reach, changed: ChangedPart, behind: Session | None, run: int) -> dict[int, float]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.analysis.weights import WeightView
 from lwc.compiler.core.errors import BadPlan
+from lwc.compiler.core.mapped import kept_in_file, release_pages
 from lwc.compiler.core.plan import DynamicInt8, Site, StaticInt8, WeightOnly
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.solvers.grid import REFIT, Floats, Grid, Weights, stacked
@@ -102,6 +103,7 @@ def solved_weight(
     key = (id(weight.tensor), weight.view, weight.factor, terms, id(gram))
     if key not in memo:
         memo[key] = _Kept((weight.tensor, gram), *_solved(weight.numbers(), terms, gram))
+        release_pages()  # of the weight and of the matrices: the next ones take as much
     kept: _Kept = memo[key]
     return kept.codes(), kept.grid
 
@@ -109,15 +111,17 @@ def solved_weight(
 class _Kept:
     """Codes in a memo: 4-bit ones two to a byte, as a search keeps every weight of the model in several choices.
 
+    Large ones lie in files.
+
     alive: what the memo's key names by id
     """
 
     def __init__(self, alive: tuple[Any, ...], codes: SmallCodes, grid: Grid) -> None:
         self.alive = alive
-        self.grid = grid
+        self.grid = replace(grid, scale=kept_in_file(grid.scale), zero=kept_in_file(grid.zero))
         self._shape, self._dtype = codes.shape, codes.dtype
         self._paired = grid.ceiling - grid.floor < 16
-        self._bytes = paired(evened(codes - grid.floor)) if self._paired else codes
+        self._bytes = kept_in_file(paired(evened(codes - grid.floor)) if self._paired else codes)
 
     def codes(self) -> SmallCodes:
         if not self._paired:
