@@ -13,6 +13,7 @@ from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
 from lwc.compiler.search.decide import MEASURED, PRECISIONS, Decider, Wanted
+from lwc.compiler.search.biases import mean_sources, needs_mean
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
@@ -184,3 +185,4 @@ def read_plan(options: CompileOptions, clean: Model) -> Plan:
                 "Use a plan that was made for this model.",
             )
     return plan
+    numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))

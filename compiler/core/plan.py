@@ -55,11 +55,13 @@ class StaticInt8(Choice):
     weight_range: how weight scales are found, 'minmax' or 'mse'
     rounding: how weights are rounded, a name in solvers.roundings.ROUNDINGS; all but 'nearest' need the Gram matrix
     activation_bits: 8, or 16, which ONNX Runtime computes in float32 between pairs
+    bias: 'kept', or 'corrected' for what rounding the weights does to the mean, which needs that of the input
     """
 
     name: ClassVar[str] = "int8"
     weight_range: str = "minmax"
     activation_bits: int = 8
+    bias: str = "kept"
 
 
 @dataclass(frozen=True)

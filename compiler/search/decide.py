@@ -11,6 +11,7 @@ import onnx_ir as ir
 from lwc.compiler.analysis.sites import choices_of, find_sites, macs
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8, Weight16, WeightOnly
 from lwc.compiler.core.target import Target
+from lwc.compiler.search.biases import choose_biases
 from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
@@ -68,11 +69,12 @@ class Decider:
                 self.offered[site] = kept
 
     def calibrate(self) -> None:
-        """Ranges of what static int8 quantizes; one hint."""
+        """Ranges of what static int8 quantizes, and its biases; one hint."""
         self._keep_one_hint()
         static = self.static_choices()
         if static and not self.numbers.ranges:
             self.numbers.choose_ranges(required_values(self.bench.model.ir, tuple(static)), static)
+        self._exchange(choose_biases(self.numbers, static))
 
     def measure_costs(self) -> None:
         """Milliseconds of every site and choice, from profiles of whole models; what cannot run is offered no more."""
@@ -129,6 +131,11 @@ class Decider:
     def static_choices(self) -> dict[Site, Choice]:
         """Every site that can be static int8, with that choice."""
         return {site: c for site, choices in self.offered.items() for c in choices if isinstance(c, StaticInt8)}
+
+    def _exchange(self, chosen: Mapping[Site, Choice]) -> None:
+        """Offer these choices in the place of those of the same format."""
+        for site, choice in chosen.items():
+            self.offered[site] = tuple(choice if c.name == choice.name else c for c in self.offered[site])
 
     def _may_pay(self, site: Site, choice: Choice) -> bool:
         """Integer weights that are computed with in float make files smaller everywhere, and products faster."""

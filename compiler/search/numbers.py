@@ -6,7 +6,7 @@ All of it is arithmetic, the same on every runtime, and so measured once, on one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -78,15 +78,25 @@ class Numbers:
 
     def collect_grams(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
         """Gram matrices of these sites' activations, and of rows that are looked up, put where plans are applied."""
-        missing = {site: name for site, name in activations.items() if site not in self.bench.apply.stats}
+        stats = self.bench.apply.stats
+        missing = {s: name for s, name in activations.items() if s not in stats or stats[s].gram is None}
         tables = tuple(site for site in missing if site.op == "Gather")
         products = {site: name for site, name in missing.items() if site.op != "Gather"}
         if products:
             found = self._statistics(tuple(products), frozenset(products.values()), gram=True)
-            self.bench.apply.stats.update(found)
+            stats.update({site: replace(stats.get(site, layer), gram=layer.gram) for site, layer in found.items()})
         if tables:
-            self.bench.apply.stats.update(self._row_grams(tables))
-        return self.bench.apply.stats
+            stats.update(self._row_grams(tables))
+        return stats
+
+    def collect_means(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
+        """Moments per channel of these sites' activations, put where plans are applied."""
+        stats = self.bench.apply.stats
+        missing = {s: name for s, name in activations.items() if s not in stats or not _has_means(stats[s])}
+        if missing:
+            found = self._statistics(tuple(missing), frozenset(missing.values()), channels=True)
+            stats.update({s: replace(layer, gram=stats[s].gram if s in stats else None) for s, layer in found.items()})
+        return stats
 
     def measure_losses(self, options: Mapping[Site, Sequence[Choice]]) -> None:
         """Relative squared error of the model's outputs with each choice alone; what is known stays."""
@@ -121,14 +131,14 @@ class Numbers:
         return Cluster(job, self.scheduler) if self.scheduler is not None else Processes(job, self.workers)
 
     def _statistics(
-        self, sites: Sequence[Site], names: frozenset[str], *, gram: bool = False
+        self, sites: Sequence[Site], names: frozenset[str], *, gram: bool = False, channels: bool = False
     ) -> Mapping[Site, LayerStats]:
         bench = self.bench
-        path = bench.cache.path("stats", (*bench.key, tuple(sorted(names)), gram), ".npz")
+        path = bench.cache.path("stats", (*bench.key, tuple(sorted(names)), gram, channels), ".npz")
         stats = _kept_stats(path)
         if stats is None or any(site not in stats for site in sites):
             stats = collect(
-                bench.model, sites, self.calibration, self._open, gram=gram,
+                bench.model, sites, self.calibration, self._open, gram=gram, channels=channels,
                 max_memory_bytes=self.max_memory_bytes, progress=lambda done, total: self.each(), values=names,
             )  # fmt: skip
             if path is not None:
@@ -157,6 +167,10 @@ class _WhenAsked:
 
     def losses(self, changes: Sequence[Change]) -> Iterator[tuple[Change, float]]:
         return self.make().losses(changes)
+
+
+def _has_means(layer: LayerStats) -> bool:
+    return any(tensor is not None and tensor.channel_mean is not None for tensor in layer.inputs)
 
 
 def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:

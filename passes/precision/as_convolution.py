@@ -74,6 +74,8 @@ def lower_stem(rewriter: Rewriter, unit: Unit) -> Lowered:
     weight = array_of(input_of(unit, 1))
     padded = np.pad(weight, [(0, 0), (0, 0), *(_margins(axis) for axis in (rows, columns))])
     outputs, channels = weight.shape[:2]
+    if unit.node.name in rewriter.means:
+        rewriter.means[unit.node.name] = np.tile(rewriter.means[unit.node.name], 4)
     split = padded.reshape(outputs, channels, rows.kernel, 2, columns.kernel, 2).transpose(0, 3, 5, 1, 2, 4)
     pads = [rows.pads[0], columns.pads[0], rows.pads[1], columns.pads[1]]
     arranged = np.ascontiguousarray(split).reshape(outputs, 4 * channels, rows.kernel, columns.kernel)

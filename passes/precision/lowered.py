@@ -72,7 +72,8 @@ def with_weight(rewriter: Rewriter, unit: Unit) -> Lowered:
 def weight_and_bias(rewriter: Rewriter, unit: Unit, step: float) -> tuple[ir.Value, ir.Value | None]:
     """Float views of the unit's int8 weight and int32 bias. step: the scale of its activation"""
     method = rewriter.methods[unit.node.name or ""]
-    weight, bias = rewriter.weights.weight_and_bias(unit, method, step)
+    mean = rewriter.means.get(unit.node.name or "")
+    weight, bias = rewriter.weights.weight_and_bias(unit, method, step, mean)
     axis = {} if weight.axis is None else {"axis": weight.axis}
     like = input_of(unit, unit.weight or 0)
     nodes = [rewriter.writer.node("DequantizeLinear", [weight.codes, weight.scale, weight.zero], like, ".d", axis)]

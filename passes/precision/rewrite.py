@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from lwc.compiler.analysis.units import Unit, array_of, factor
 from lwc.compiler.core.plan import Range
@@ -21,12 +22,23 @@ from lwc.passes.precision.weights import Weights
 
 
 class Rewriter:
-    """One rewrite of one graph, in graph order; replaced nodes go at the end, when nobody reads them."""
+    """One rewrite of one graph, in graph order; replaced nodes go at the end, when nobody reads them.
 
-    def __init__(self, model: ir.Model, formats: Formats, methods: Mapping[str, str], target: Target) -> None:
+    methods: weight range by node name;  means: E[x] per channel of layers whose biases make up for rounded weights
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        formats: Formats,
+        methods: Mapping[str, str],
+        means: Mapping[str, NDArray[np.float64]],
+        target: Target,
+    ) -> None:
         self.graph = model.graph
         self.formats = formats
         self.methods = methods
+        self.means = dict(means)
         self.symmetric = target.symmetric_activations
         self.byte_ops = target.byte_ops
         self.writer = Writer(model)

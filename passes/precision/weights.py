@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.analysis.units import Unit, array_of
 from lwc.passes.precision.integers import Writer, up_to_power_of_two
+from lwc.passes.solvers.compensation import bias_correction
 from lwc.passes.solvers.rounding import ScaleMethod, quantize_per_channel
 
 _LARGEST_BIAS = float(1 << 30)  # half of int32's reach: the other half is for the sum
@@ -57,11 +58,12 @@ class Weights:
         return self._known[key]
 
     def weight_and_bias(
-        self, unit: Unit, method: str, step: float
+        self, unit: Unit, method: str, step: float, mean: NDArray[np.float64] | None = None
     ) -> tuple[QuantizedWeight, tuple[ir.Value, ir.Value, ir.Value] | None]:
         """The weight, and int32 codes, scales and zero points of the bias (None without one).
 
         step: of the activation. Where a channel's bias does not fit int32, the channel's weight takes a larger scale.
+        mean: of the activation per channel [in], for which the bias makes up; None: it does not
         """
         weight = self.weight(unit, method)
         if unit.bias is None:
@@ -71,6 +73,8 @@ class Weights:
         if not np.array_equal(steps, weight.steps):
             codes = _codes(_weight_array(unit), steps, weight.axis)
             weight = self._write(_weight_value(unit).name or "weight", codes, steps, weight.axis)
+        if mean is not None:
+            bias = bias + _lost_mean(_weight_array(unit), weight, mean)
         return weight, self._write_bias(unit, bias, np.float32(step) * np.broadcast_to(steps, bias.shape))
 
     def _steps_for(self, unit: Unit, weight: QuantizedWeight, bias: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -117,6 +121,16 @@ def _bias_array(unit: Unit, channels: int) -> NDArray[np.float64]:
     assert unit.bias is not None
     bias = array_of(unit.bias).astype(np.float64).reshape(-1) * unit.factors[1]
     return np.broadcast_to(bias, (channels,)) if bias.size == 1 else bias
+
+
+def _lost_mean(array: NDArray[np.float32], weight: QuantizedWeight, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(W - W') E[x] [out]: all positions of a kernel see the channel's mean, a convolution's padding is neglected."""
+    axis = weight.axis or 0
+    stored = array_of(weight.codes) * _along(weight.steps, weight.axis, array.ndim)
+    exact, rounded = (np.moveaxis(part, axis, 0).astype(np.float64) for part in (array, stored))
+    outputs, inputs = exact.shape[:2]
+    means = np.repeat(mean.reshape(-1, inputs), outputs * inputs // mean.size, axis=0)
+    return bias_correction(*(part.reshape(outputs, inputs, -1).sum(axis=2) for part in (exact, rounded)), means)
 
 
 def _reach(array: NDArray[Any], axis: int | None) -> NDArray[Any]:

@@ -15,9 +15,10 @@ Array = NDArray[np.floating]
 def bias_correction(weight: Array, rounded: Array, mean: Array) -> Floats:
     """(W - W') E[x]: added to the bias, it makes the mean of each output exact (Nagel et al. 2019, section 4.2).
 
-    weight, rounded: [out, in];  mean: E[x] [in];  returns [out]
+    weight, rounded: [out, in];  mean: E[x] [in], or [out, in] where outputs have inputs of their own;  returns [out]
     """
-    return (np.asarray(weight, np.float64) - rounded) @ np.asarray(mean, np.float64)
+    lost: Floats = ((np.asarray(weight, np.float64) - rounded) * np.asarray(mean, np.float64)).sum(axis=1)
+    return lost
 
 
 def corrected_bias(bias: Array | None, weight: Array, rounded: Array, mean: Array) -> NDArray[np.float32]:
