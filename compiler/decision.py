@@ -12,8 +12,8 @@ from lwc.compiler.measure import latency
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
-from lwc.compiler.search.decide import MEASURED, PRECISIONS, Decider, Wanted
 from lwc.compiler.search.biases import mean_sources, needs_mean
+from lwc.compiler.search.decide import MEASURED, PRECISIONS, Decider, Wanted
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
@@ -167,6 +167,7 @@ def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
     plan = read_plan(options, model)
     nodes = {node.name or "": node for node in model.graph}
     numbers.collect_grams(solving_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
+    numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))
     return plan
 
 
@@ -185,4 +186,3 @@ def read_plan(options: CompileOptions, clean: Model) -> Plan:
                 "Use a plan that was made for this model.",
             )
     return plan
-    numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))
