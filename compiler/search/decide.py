@@ -74,7 +74,8 @@ class Decider:
         static = self.static_choices()
         if static and not self.numbers.ranges:
             self.numbers.choose_ranges(required_values(self.bench.model.ir, tuple(static)), static)
-        self._exchange(choose_biases(self.numbers, static))
+        if static:
+            self._exchange(choose_biases(self.numbers, static))
 
     def measure_costs(self) -> None:
         """Milliseconds of every site and choice, from profiles of whole models; what cannot run is offered no more."""
