@@ -10,7 +10,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, Port, Session
@@ -22,6 +22,7 @@ from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_
 from lwc.compiler.metrics import Outputs, Sample
 from lwc.compiler.prepare import Prepared
 from lwc.compiler.search.interval import Verdict, stated, verdict_of
+from lwc.compiler.slim import slimmed
 
 FINAL_SECONDS = 2.0
 RACE_SECONDS = 0.6  # for each candidate, to order them
@@ -130,6 +131,8 @@ def prove(
     objective: 'size' tries the smallest first and takes any speed; others the fastest
     The last candidate is what is left when no other holds the accuracy budget and pays.
     """
+    if objective == "size":
+        candidates = [_slim(candidate) for candidate in candidates]
     with tempfile.TemporaryDirectory(prefix=".lwc-build-", dir=folder.parent) as aside:
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
@@ -247,6 +250,11 @@ class _Entry:
 
     def close(self) -> None:
         self._session = None
+
+
+def _slim(candidate: Candidate) -> Candidate:
+    """The candidate without names and notes, but for the names that its plan speaks of."""
+    return replace(candidate, model=slimmed(candidate.model, {site.name for site in candidate.plan.choices}))
 
 
 def _build(candidate: Candidate, folder: Path, portable: bool) -> _Entry:

@@ -218,7 +218,10 @@ class Reading:
 
 
 def relative_error(want: Outputs, got: Outputs) -> float:
-    """Mean over numeric outputs of ||want - got||^2 / ||want - mean(want)||^2, at most 1e3 each."""
+    """Mean over numeric outputs of ||want - got||^2 / ||want - mean(want)||^2, at most 1e3 each.
+
+    A single value does not vary: it counts relative to itself.
+    """
     errors = []
     for name, expected in want.items():
         if not (isinstance(expected, np.ndarray) and np.issubdtype(expected.dtype, np.floating)):
@@ -231,7 +234,7 @@ def relative_error(want: Outputs, got: Outputs) -> float:
         finite = np.isfinite(a)
         if not finite.all():
             a, b = a[finite], b[finite]
-        error, centered = a - b, a - (a.mean() if a.size else 0.0)
+        error, centered = a - b, a - (a.mean() if a.size > 1 else 0.0)
         noise, signal = float(error @ error), float(centered @ centered)
         if not np.isfinite(noise):
             errors.append(1e3)
