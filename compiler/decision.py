@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lwc.compiler.core.errors import BadPlan, UnsupportedOperator, UsageError
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Plan
+from lwc.compiler.core.plan import Plan, Scaling
 from lwc.compiler.measure import latency
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
+from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.biases import mean_sources, needs_mean
 from lwc.compiler.search.decide import MEASURED, PRECISIONS, Decider, Wanted
 from lwc.compiler.search.evaluate import Workbench
@@ -20,6 +21,7 @@ from lwc.compiler.search.interval import prefer_safer
 from lwc.compiler.search.ledger import Limits, limits_for
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pareto import weight_bytes_of
+from lwc.compiler.search.rescale import Rescaler, scaled
 from lwc.compiler.search.rounding import needs_gram, solving_sources
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Space
@@ -62,6 +64,34 @@ def decide_for_all(
     return decisions, refused
 
 
+def rescaled(prepared: Prepared, options: CompileOptions, timings: Timings) -> Prepared:
+    """With channels of the cleaned model scaled as the user's plan says; else so that int8 loses less, where it can.
+
+    For size nothing is tried: weights that are rounded alone have a scale per channel or group of their own.
+    """
+    if options.plan is not None:
+        return scaled_by(prepared, read_plan(options, prepared.clean).scalings)
+    if options.objective == "size":
+        return prepared
+    place = prepared.on(runtimes(options)[0])
+    decider = Decider(workbench(place), numbers_of(prepared, options, timings), _wanted(options))
+    decider.find_sites()
+    with timings.stage("calibrate", "Scaling channels"):
+        bench, memory = workbench(prepared), int(options.max_memory_gb * 1e9)
+        found = Rescaler(bench, decider.static_choices(), memory, timings.progress.advance).choose()
+    return scaled_by(prepared, found)
+
+
+def scaled_by(prepared: Prepared, scalings: tuple[Scaling, ...]) -> Prepared:
+    """The workplace of the scaled model: what was measured of the other one is not looked up for it."""
+    if not scalings:
+        return prepared
+    clean = scaled(prepared.clean, scalings, prepared.target)
+    digests = {prepared.clean.digest(): clean.digest()}
+    key = tuple(digests.get(part, part) for part in prepared.key)
+    return replace(prepared, clean=clean, key=key, apply=Applier(prepared.target), scalings=scalings)
+
+
 def refuse_precision(precision: str, places: Sequence[Prepared]) -> None:
     """Raise UsageError when no runtime executes any format that --precision leaves."""
     wanted = PRECISIONS[precision]
@@ -92,7 +122,8 @@ def decide(
         ratio = _ratio_of_bytes(decider.space) if options.objective == "size" else bench.ratio
         settled = prefer_safer(plan, decider.space, lambda plan: judge.verdict(bench.session(plan)), ratio)
     reverted = [*found.reverted, *reverted, *settled.reverted]
-    return Decision(place, settled.plan, decider.space, tuple(reverted), settled.done)
+    plan = replace(settled.plan, scalings=place.scalings)
+    return Decision(place, plan, decider.space, tuple(reverted), settled.done)
 
 
 def _ratio_of_bytes(space: Space) -> Callable[[Plan, Plan], float]:
@@ -129,9 +160,7 @@ def search_space(
     place: Prepared, numbers: Numbers, options: CompileOptions, timings: Timings, method: str = MEASURED
 ) -> Decider:
     """Sites, ranges, costs and losses: all that search and `lwc analyze` look at."""
-    objective: Objective = options.objective  # type: ignore[assignment]
-    wanted = Wanted(options.precision, objective, options.max_drop, options.seed)
-    decider = Decider(workbench(place), numbers, wanted, timings.progress.advance)
+    decider = Decider(workbench(place), numbers, _wanted(options), timings.progress.advance)
     decider.find_sites()
     with timings.stage("calibrate", "Calibrating"):
         decider.calibrate()
@@ -142,6 +171,11 @@ def search_space(
     with timings.stage("sensitivity", "Measuring losses", decider.measurements()):
         decider.measure_losses(method)
     return decider
+
+
+def _wanted(options: CompileOptions) -> Wanted:
+    objective: Objective = options.objective  # type: ignore[assignment]
+    return Wanted(options.precision, objective, options.max_drop, options.seed)
 
 
 def workbench(prepared: Prepared) -> Workbench:
@@ -179,7 +213,7 @@ def read_plan(options: CompileOptions, clean: Model) -> Plan:
     except (OSError, UnicodeDecodeError) as error:
         raise BadPlan(f"The plan '{options.plan}' cannot be read ({error}).") from error
     names = {node.name for node in clean.graph}
-    for site in plan.choices:
+    for site in (*plan.choices, *(scaling.site for scaling in plan.scalings)):
         if site.name not in names:
             raise BadPlan(
                 f"The plan '{options.plan}' names '{site.name}', which {clean.name} does not have.",

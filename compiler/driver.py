@@ -13,10 +13,10 @@ from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.report import Accuracy, LatencyPair
-from lwc.compiler.decision import Decision, decide_for_all, numbers_of, search_space
+from lwc.compiler.decision import Decision, decide_for_all, numbers_of, rescaled, search_space
 from lwc.compiler.front import write_front
 from lwc.compiler.options import CompileOptions
-from lwc.compiler.prepare import Timings, prepare, runtimes
+from lwc.compiler.prepare import Prepared, Timings, prepare, runtimes
 from lwc.compiler.prove import (
     LEAST_SPEEDUP_OF_CLEAN,
     LEAST_SPEEDUP_OF_PLAN,
@@ -40,11 +40,12 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
     judge = Judge(prepared, options.max_drop, options.seed)
-    numbers = numbers_of(prepared, options, timings)
-    decisions, refused = decide_for_all(prepared, numbers, judge, options, timings)
+    place = rescaled(prepared, options, timings)
+    numbers = numbers_of(place, options, timings)
+    decisions, refused = decide_for_all(place, numbers, judge, options, timings)
     with replacing(out) as folder:
         with timings.stage("verify", "Measuring against the original"):
-            candidates, skipped = candidates_of(decisions, only_plan=options.plan is not None)
+            candidates, skipped = candidates_of(prepared, decisions, only_plan=options.plan is not None)
             proof = prove(
                 prepared, judge, candidates, folder, objective=options.objective, portable=options.portable
             )
@@ -89,7 +90,7 @@ def analyze_model(
 
 
 def candidates_of(
-    decisions: Sequence[Decision], *, only_plan: bool
+    prepared: Prepared, decisions: Sequence[Decision], *, only_plan: bool
 ) -> tuple[list[Candidate], tuple[Skip, ...]]:
     """Plans first, then the cleaned model, on every runtime; the input model stays behind them all.
 
@@ -105,7 +106,7 @@ def candidates_of(
         least = 0.0 if only_plan else LEAST_SPEEDUP_OF_PLAN
         if decision.plan.choices or only_plan:
             plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target))
-        bare = place.apply(place.clean, Plan())
+        bare = place.apply(prepared.clean, Plan())
         least = LEAST_SPEEDUP_OF_CLEAN if place.backend.name == place.reference.name else LEAST_SPEEDUP_OF_PLAN
         cleaned.append(Candidate("cleaned model", bare, Plan(), least, place.backend, place.target))
     if only_plan:

@@ -49,7 +49,8 @@ def _write(
     point: Point, decision: Decision, judge: Judge, folder: Path, options: CompileOptions, timings: Timings
 ) -> None:
     prepared = decision.prepared
-    model, skipped = prepared.apply.with_skips(prepared.clean, point.plan)
-    candidate = Candidate("plan", model, point.plan, 0.0, prepared.backend, prepared.target)
+    plan = replace(point.plan, scalings=prepared.scalings)
+    model, skipped = prepared.apply.with_skips(prepared.clean, plan)
+    candidate = Candidate("plan", model, plan, 0.0, prepared.backend, prepared.target)
     proof = prove(prepared, judge, [candidate], folder, objective=options.objective, portable=options.portable)
     write_artifact(folder, proof, assemble_report(prepared, decision.space, (), skipped, {}, proof, options, timings))

@@ -18,6 +18,7 @@ from lwc.compiler.core.errors import BadInput, UnsupportedOperator
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.opset import ensure_opset
 from lwc.compiler.core.pass_ import PassContext, Skip
+from lwc.compiler.core.plan import Scaling
 from lwc.compiler.core.progress import Progress
 from lwc.compiler.core.target import Target, find_target
 from lwc.compiler.data import Calibration, synthesize
@@ -60,6 +61,7 @@ class Prepared:
     asked: the target as the user named it;  backend, target: what is being decided for
     apply: makes forks with plans applied
     search, held_out: disjoint samples (the same one when there is only one)
+    scalings: what was done to the cleaned model since
     originals: outputs of the original, per part and sample;  feeds: the sample latency is measured on
     """
 
@@ -79,6 +81,7 @@ class Prepared:
     cache: Cache
     key: tuple[str, ...]
     skipped: tuple[Skip, ...]
+    scalings: tuple[Scaling, ...] = ()
 
     def on(self, backend: Backend) -> Prepared:
         """The same workplace with another runtime on it."""

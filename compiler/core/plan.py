@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lwc.compiler.core.errors import BadPlan
 
@@ -143,14 +143,30 @@ C = TypeVar("C", bound=Choice)
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """Channels that a node makes are divided, and the layers that read them take it back: x' = (x - shift) / scale.
+
+    The same function in float; see passes.precision.scale_channels.
+
+    scale: [channels], > 0;  shift: [channels], or empty where nothing is shifted
+    """
+
+    site: Site
+    scale: tuple[float, ...]
+    shift: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """One choice per site, and the activation ranges the integer choices need.
 
-    choices: a site that is absent stays as it is;  ranges: value name -> Range
+    choices: a site that is absent stays as it is;  ranges: value name -> Range, of values as they are once scaled
+    scalings: done to the model, in this order, before all else
     """
 
     choices: Mapping[Site, Choice] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    scalings: tuple[Scaling, ...] = ()
 
     def sites(self, kind: type[C]) -> Iterator[tuple[Site, C]]:
         """The sites with a choice of this type, in order of insertion."""
@@ -160,19 +176,20 @@ class Plan:
 
     def replace(self, site: Site, choice: Choice) -> Plan:
         """The same plan with another choice at one site."""
-        return Plan({**self.choices, site: choice}, self.ranges)
+        return Plan({**self.choices, site: choice}, self.ranges, self.scalings)
 
     def digest(self) -> str:
         return hashlib.blake2b(self.to_json().encode(), digest_size=16).hexdigest()
 
     def to_json(self) -> str:
-        """Stable text: sites sorted by name, floats in shortest round-trip form."""
+        """Stable text: sites sorted by name, scalings in their order, floats in shortest round-trip form."""
         choices = [
             {"site": asdict(site), "choice": choice.name, **asdict(choice)}
             for site, choice in sorted(self.choices.items(), key=lambda item: item[0])
         ]
         ranges = {name: [r.low, r.high] for name, r in sorted(self.ranges.items())}
-        return json.dumps({"schema": SCHEMA, "choices": choices, "ranges": ranges}, indent=1) + "\n"
+        scaled = {"scalings": [asdict(scaling) for scaling in self.scalings]} if self.scalings else {}
+        return json.dumps({"schema": SCHEMA, "choices": choices, "ranges": ranges, **scaled}, indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Plan:
@@ -187,8 +204,15 @@ class Plan:
                 options = {k: v for k, v in entry.items() if k not in ("site", "choice")}
                 choices[Site(**entry["site"])] = by_name[entry["choice"]](**options)
             ranges = {name: Range(float(low), float(high)) for name, (low, high) in data["ranges"].items()}
+            scalings = tuple(scaling_of(entry) for entry in data.get("scalings", ()))
         except BadPlan:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadPlan(f"The plan cannot be read ({type(error).__name__}: {error}).") from error
-        return Plan(choices, ranges)
+        return Plan(choices, ranges, scalings)
+
+
+def scaling_of(entry: Mapping[str, Any]) -> Scaling:
+    """The scaling that `asdict` made an entry of. Raises KeyError, TypeError, ValueError."""
+    scale, shift = (tuple(map(float, entry[name])) for name in ("scale", "shift"))
+    return Scaling(Site(**entry["site"]), scale, shift)

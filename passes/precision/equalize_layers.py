@@ -9,20 +9,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
-from lwc.compiler.core.plan import Site
+from lwc.compiler.core.pass_ import Outcome, PassContext, Skip
+from lwc.compiler.core.plan import Scaling, Site
 from lwc.passes.edit import Names, site
 from lwc.passes.fuse.linear import linear_of
-from lwc.passes.precision.channels import Reader, uses_of
-from lwc.passes.precision.rescale import (
-    Edit,
-    Source,
-    edits_of_reader,
-    edits_of_source,
-    magnitudes,
-    per_channel,
-    source_of,
-)
+from lwc.passes.precision.rescale import magnitudes, per_channel
+from lwc.passes.precision.scale_channels import Scaled, ScalingPass, scale_group, scaling_of, sites_of
+from lwc.passes.precision.smoothing_groups import Group, group_of
 from lwc.passes.solvers.scaling import Smoothing, equalizing_scale
 
 # Sweeps over all pairs; chains of layers settle in far fewer.
@@ -32,7 +25,7 @@ _LEAST_STEP = 0.01
 
 
 @dataclass(frozen=True)
-class EqualizeLayers(Pass):
+class EqualizeLayers(ScalingPass):
     """W1' = S^-1 W1      b1' = S^-1 b1      W2' = W2 S      S = diag(sqrt(r1 / r2)), r the ranges of each channel
 
     between Conv, ConvTranspose, Gemm or MatMul (with its bias), grouped or not, through positive-homogeneous operators
@@ -49,22 +42,21 @@ class EqualizeLayers(Pass):
     sites: tuple[str, ...] = ()
     powers_of_two: bool = True
 
-    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
+    def scale(self, model: ir.Model, ctx: PassContext) -> Scaled:
         pairs, skipped = _pairs_at(model.graph, self.sites)
         _sweep(pairs, self.powers_of_two)
-        names = Names(model)
-        changed: list[Site] = []
+        names, changed, scalings = Names(model), list[Site](), list[Scaling]()
         for pair in pairs:
-            if (pair.scale == 1).all():
+            smoothing = Smoothing(pair.scale, np.zeros(len(pair.scale)))
+            if not smoothing.does_something():
                 continue
-            edits = pair.edits()
-            if not all(edit.fits() for edit in edits):
-                skipped.append(Skip(site(pair.source.node), "the weights would overflow their type"))
-                continue
-            for edit in edits:
-                edit.apply(names)
-            changed += [site(pair.source.node), *(site(reader.node) for reader in pair.readers)]
-        return Outcome(tuple(dict.fromkeys(changed)), tuple(skipped))
+            reason = scale_group(pair.group, smoothing, names)
+            if reason:
+                skipped.append(Skip(pair.group.site, reason))
+            else:
+                scalings.append(scaling_of(pair.group, smoothing))
+                changed += sites_of(pair.group)
+        return Scaled(tuple(scalings), Outcome(tuple(dict.fromkeys(changed)), tuple(skipped)))
 
 
 def equalizable(model: ir.Model) -> tuple[str, ...]:
@@ -76,17 +68,11 @@ def equalizable(model: ir.Model) -> tuple[str, ...]:
 class _Pair:
     """A layer and those that read its channels; scale: [channels] what the first is divided by."""
 
-    source: Source
-    readers: tuple[Reader, ...]
+    group: Group
     scale: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scale = np.ones(self.source.channels)
-
-    def edits(self) -> list[Edit]:
-        smoothing = Smoothing(self.scale, np.zeros(len(self.scale)))
-        edits = edits_of_source(self.source, smoothing)
-        return edits + [edit for reader in self.readers for edit in edits_of_reader(reader, smoothing)]
+        self.scale = np.ones(self.group.source.channels)
 
 
 def _pairs_at(graph: ir.Graph, sites: tuple[str, ...]) -> tuple[list[_Pair], list[Skip]]:
@@ -105,20 +91,14 @@ def _pairs_at(graph: ir.Graph, sites: tuple[str, ...]) -> tuple[list[_Pair], lis
 
 def _pair_of(node: ir.Node) -> _Pair | str:
     """The pair that starts at a node, or why there is none."""
-    source = source_of(node) if linear_of(node) is not None else None
-    if source is None:
-        return f"{node.op_type} is no linear layer with a constant weight"
-    if source.value.is_graph_output():
-        return "its result is an output of the model"
-    uses = uses_of(source.value, source.index)
-    reason = next((use.reason for use in uses if use.reason), "")
-    readers = tuple(reader for use in uses for reader in use.readers)
-    return reason or (_Pair(source, readers) if readers else "no layer reads it")
+    group = group_of(node, restore=False) if linear_of(node) is not None else ""
+    return _Pair(group) if isinstance(group, Group) else group or f"{node.op_type} is no linear layer"
 
 
 def _sweep(pairs: list[_Pair], powers_of_two: bool) -> None:
     """Find the scales of all pairs together: what one does to a layer, the next one sees."""
-    nodes = {node for pair in pairs for node in (pair.source.node, *(reader.node for reader in pair.readers))}
+    groups = [pair.group for pair in pairs]
+    nodes = {node for group in groups for node in (group.source.node, *(reader.node for reader in group.readers))}
     sizes = {node: magnitudes(layer) for node in nodes if (layer := linear_of(node)) is not None}
     for _ in range(_SWEEPS):
         moved = False
@@ -133,9 +113,9 @@ def _sweep(pairs: list[_Pair], powers_of_two: bool) -> None:
 
 
 def _step(pair: _Pair, sizes: dict[ir.Node, NDArray[np.float64]], powers_of_two: bool) -> NDArray[np.float64]:
-    before = sizes[pair.source.node].max(axis=2).reshape(-1)
+    before = sizes[pair.group.source.node].max(axis=2).reshape(-1)
     after = np.zeros(len(before))
-    for reader in pair.readers:
+    for reader in pair.group.readers:
         read = per_channel(reader, sizes[reader.node].max(axis=1).reshape(-1), len(before))
         after = np.maximum(after, read)
     step = equalizing_scale(before, after)
@@ -145,8 +125,8 @@ def _step(pair: _Pair, sizes: dict[ir.Node, NDArray[np.float64]], powers_of_two:
 
 
 def _rescale(pair: _Pair, step: NDArray[np.float64], sizes: dict[ir.Node, NDArray[np.float64]]) -> None:
-    own = sizes[pair.source.node]
+    own = sizes[pair.group.source.node]
     own /= step.reshape(len(own), -1, 1)
-    for reader in pair.readers:
+    for reader in pair.group.readers:
         read = sizes[reader.node]
         read *= step[reader.channels].reshape(len(read), 1, -1)

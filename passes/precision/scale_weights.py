@@ -10,16 +10,16 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
+from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.edit import Names
-from lwc.passes.precision.smoothing_groups import Group, activation_of, change_groups, smooth, stacked_weight
+from lwc.passes.precision.scale_channels import Scaled, ScalingPass, scale_groups
+from lwc.passes.precision.smoothing_groups import Group, activation_of, stacked_weight
 from lwc.passes.solvers.grid import make_grid
 from lwc.passes.solvers.scaling import Smoothing, awq_search
 
 
 @dataclass(frozen=True)
-class ScaleWeights(Pass):
+class ScaleWeights(ScalingPass):
     """x' = x / s      W' = W diag(s)      s = E[x^2]^(a/2), a by the loss of rounding W' (AWQ, Lin et al. 2023)
 
     for weights that are going to be rounded to this format. x is made by a LayerNormalization or a linear layer, whose
@@ -40,11 +40,11 @@ class ScaleWeights(Pass):
     weight_range: str = "minmax"
     restore: bool = False
 
-    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        return change_groups(model, self.sites, ctx.stats, self._scale, restore=self.restore)
+    def scale(self, model: ir.Model, ctx: PassContext) -> Scaled:
+        return scale_groups(model, self.sites, ctx.stats, self._smoothing, restore=self.restore)
 
-    def _scale(self, group: Group, stats: Mapping[str, LayerStats], names: Names) -> str:
-        """Scale one group; the reason when it cannot be."""
+    def _smoothing(self, group: Group, stats: Mapping[str, LayerStats]) -> Smoothing | str:
+        """How one group is scaled; the reason when it cannot be."""
         activation, weight = activation_of(group, stats), stacked_weight(group)
         if isinstance(activation, str):
             return activation
@@ -57,4 +57,4 @@ class ScaleWeights(Pass):
         scale, _ = awq_search(weight, activation.gram, magnitude, grid_of)
         if (scale == 1).all():
             return "no scale that was tried loses less"
-        return smooth(group, Smoothing(scale, np.zeros(len(scale))), names)
+        return Smoothing(scale, np.zeros(len(scale)))

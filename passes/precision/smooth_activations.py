@@ -9,19 +9,11 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
+from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.edit import Names
 from lwc.passes.precision.rescale import takes_shift
-from lwc.passes.precision.smoothing_groups import (
-    Activation,
-    Group,
-    activation_of,
-    change_groups,
-    largest_weights,
-    smooth,
-    stacked_weight,
-)
+from lwc.passes.precision.scale_channels import Scaled, ScalingPass, scale_groups
+from lwc.passes.precision.smoothing_groups import Activation, Group, activation_of, largest_weights, stacked_weight
 from lwc.passes.solvers.scaling import (
     Smoothing,
     common_tails,
@@ -39,7 +31,7 @@ _LEAST_POSITIONS = 256
 
 
 @dataclass(frozen=True)
-class SmoothActivations(Pass):
+class SmoothActivations(ScalingPass):
     """x' = (x - z) / s      W' = W diag(s)      b' = b + W z      so that  W' x' + b' = W x + b
 
     for x made by a LayerNormalization or a linear layer, whose own constants take the division (see `rescale`), and
@@ -65,20 +57,17 @@ class SmoothActivations(Pass):
     shift: bool = True
     restore: bool = False
 
-    def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        return change_groups(model, self.sites, ctx.stats, self._smooth, restore=self.restore)
+    def scale(self, model: ir.Model, ctx: PassContext) -> Scaled:
+        return scale_groups(model, self.sites, ctx.stats, self._smoothing, restore=self.restore)
 
-    def _smooth(self, group: Group, stats: Mapping[str, LayerStats], names: Names) -> str:
-        """Smooth one group; the reason when it cannot be."""
+    def _smoothing(self, group: Group, stats: Mapping[str, LayerStats]) -> Smoothing | str:
+        """How one group is smoothed; the reason when it cannot be."""
         activation = activation_of(group, stats)
         if isinstance(activation, str):
             return activation
         if activation.positions < _LEAST_POSITIONS:
             return f"only {activation.positions} positions were seen; {_LEAST_POSITIONS} are needed"
-        smoothing = self._choose(group, activation)
-        if isinstance(smoothing, str):
-            return smoothing
-        return smooth(group, smoothing, names)
+        return self._choose(group, activation)
 
     def _choose(self, group: Group, at: Activation) -> Smoothing | str:
         """The smoothing, or why this method has none here."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lwc.compiler.core.pass_ import Outcome, Skip
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.edit import Names, add_initializer, is_op, new_node, site
+from lwc.passes.edit import is_op, site
 from lwc.passes.fuse.linear import linear_of
 from lwc.passes.precision.channels import Reader, Use, rows_are_outputs, uses_of
-from lwc.passes.precision.rescale import Source, edits_of_reader, edits_of_source, magnitudes, per_channel, source_of
-from lwc.passes.solvers.scaling import Smoothing
-
-# Marks a node whose channels were scaled: the statistics that was done by say nothing about them any more.
-SCALED_KEY = "lwc.scaled"
+from lwc.passes.precision.rescale import Source, magnitudes, per_channel, source_of
 
 
 def smoothable(model: ir.Model, *, restore: bool = False) -> tuple[str, ...]:
@@ -45,47 +40,6 @@ class Group:
     @property
     def site(self) -> Site:
         return site(self.source.node)
-
-
-def groups_at(model: ir.Model, sites: Collection[str], restore: bool) -> tuple[list[Group], list[Skip]]:
-    """The groups of these nodes in order, without those that were scaled before, and why some have none."""
-    groups: list[Group] = []
-    skipped: list[Skip] = []
-    wanted = frozenset(sites)
-    for node in model.graph:
-        if node.name in wanted and SCALED_KEY not in node.metadata_props:
-            group = group_of(node, restore)
-            if isinstance(group, str):
-                skipped.append(Skip(site(node), group))
-            else:
-                groups.append(group)
-    return groups, skipped
-
-
-def change_groups(
-    model: ir.Model,
-    sites: Collection[str],
-    stats: Mapping[Site, LayerStats],
-    change: Callable[[Group, Mapping[str, LayerStats], Names], str],
-    *,
-    restore: bool,
-) -> Outcome:
-    """Change the groups of these nodes one by one. change: does one, or says why it cannot be done"""
-    by_name = {known.name: layer for known, layer in stats.items()}
-    names, changed = Names(model), list[Site]()
-    groups, skipped = groups_at(model, sites, restore)
-    for group in groups:
-        reason = change(group, by_name, names)
-        if reason:
-            skipped.append(Skip(group.site, reason))
-        else:
-            changed += sites_of(group)
-    return Outcome(tuple(dict.fromkeys(changed)), tuple(skipped))
-
-
-def sites_of(group: Group) -> tuple[Site, ...]:
-    """The nodes that scaling a group changes."""
-    return (group.site, *(site(reader.node) for reader in group.readers))
 
 
 def group_of(node: ir.Node, restore: bool) -> Group | str:
@@ -192,38 +146,3 @@ def largest_weights(group: Group) -> NDArray[np.float64]:
         inputs = magnitudes(layer).max(axis=1).reshape(-1)
         largest = np.maximum(largest, per_channel(reader, inputs, len(largest)))
     return largest
-
-
-def restore_uses(source: Source, smoothing: Smoothing, uses: Sequence[Use], names: Names) -> None:
-    """Give `uses` the value as it was: x' s, and + z where there is a shift."""
-    value, maker = source.value, source.value.producer()
-    assert maker is not None
-    assert maker.graph is not None
-    dtype = (value.dtype or ir.DataType.FLOAT).numpy()
-    parts = [("Mul", smoothing.scale)] + ([("Add", smoothing.shift)] if smoothing.shift.any() else [])
-    restored, after = value, maker
-    for op, numbers in parts:
-        name = names.claim(f"{value.name}.{'unscaled' if op == 'Mul' else 'restored'}")
-        array = numbers.reshape(source.index.shape).astype(dtype)
-        operand = add_initializer(maker.graph, names.claim(f"{name}.factor" if op == "Mul" else f"{name}.shift"), array)
-        node = new_node(op, [restored, operand])
-        node.name, node.outputs[0].name = name, name
-        node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
-        maker.graph.insert_after(after, node)
-        restored, after = node.outputs[0], node
-    for use in uses:
-        use.node.replace_input_with(use.position, restored)
-
-
-def smooth(group: Group, smoothing: Smoothing, names: Names) -> str:
-    """Scale and shift the channels of one group; the reason when it cannot be."""
-    edits = edits_of_source(group.source, smoothing)
-    edits += [edit for reader in group.readers for edit in edits_of_reader(reader, smoothing)]
-    if not all(edit.fits() for edit in edits):
-        return "the weights would overflow their type"
-    for edit in edits:
-        edit.apply(names)
-    if group.others:
-        restore_uses(group.source, smoothing, group.others, names)
-    group.source.node.metadata_props[SCALED_KEY] = "1"
-    return ""
