@@ -21,6 +21,8 @@ from lwc.compiler.metrics import Metric, Outputs, Sample
 
 BLOCK_S = 0.15  # shorter blocks measure the other session's spinning threads (0.82x for a model against itself)
 SETTLE_RUNS = 2  # runs dropped at the start of each block, while the other session's threads go to sleep
+SETTLE_S = 0.05  # time after which they sleep
+LEAST_RUNS = 2  # counted in each block, however long they take
 BOOTSTRAP = 1000
 STREAMING_BOOTSTRAP = 200  # a streaming metric is recomputed for each resample
 
@@ -28,27 +30,30 @@ STREAMING_BOOTSTRAP = 200  # a streaming metric is recomputed for each resample
 def latency(sessions: Sequence[Session], feeds: Feeds, *, seconds: float = 2.0, min_blocks: int = 4) -> list[Latency]:
     """Run the sessions in alternating blocks, so that drift of the machine hits all alike.
 
-    seconds: time to spend on each session;  returns medians in the order of `sessions`
+    seconds: time to spend on each session, or min_blocks if those take longer
+    returns medians in the order of `sessions`
     """
     for session in sessions:
         session.run(feeds)
-    blocks = max(min_blocks, math.ceil(seconds / BLOCK_S))
     times: list[list[float]] = [[] for _ in sessions]
-    for block in range(blocks):
-        order = range(len(sessions)) if block % 2 == 0 else reversed(range(len(sessions)))
+    order = list(range(len(sessions)))
+    end, blocks = time.perf_counter() + seconds * len(sessions), 0
+    while blocks < min_blocks or time.perf_counter() < end:
         for k in order:
             times[k].extend(_run_block(sessions[k], feeds))
+        order.reverse()
+        blocks += 1
     return [_summary(series) for series in times]
 
 
 def _run_block(session: Session, feeds: Feeds) -> list[float]:
     settled = 0
     series: list[float] = []
-    end = time.perf_counter() + BLOCK_S
-    while not series or time.perf_counter() < end:
+    begin = time.perf_counter()
+    while len(series) < LEAST_RUNS or time.perf_counter() < begin + BLOCK_S:
         start = time.perf_counter()
         session.run(feeds)
-        if settled < SETTLE_RUNS:
+        if settled < SETTLE_RUNS and start < begin + SETTLE_S:
             settled += 1
         else:
             series.append(1e3 * (time.perf_counter() - start))

@@ -30,6 +30,7 @@ TOGETHER = 0.25  # share of changes that take the neighbours along
 ROUNDING = 1e-9  # of the cost
 MULTIPLY_ADDS = 4e11  # of all the runs together: some 10 s on two cores
 WORTH_A_SEARCH = 0.03  # of the cost: what must be left to gain at least
+SESSION = 5 * 10**9  # multiply-adds that take as long as making a session
 DISAGREE = 1.5  # times: a measured noise so far off the predicted sum is no matter of the samples
 
 
@@ -100,10 +101,11 @@ def effort_for(macs: int, samples: int, seed: int = 0) -> Effort:
     macs: of one run of the model;  samples: what the last stage looks at
     """
     offspring = Effort.offspring
-    runs = 0
+    cost = 0
     for stage in stages_for(samples):
-        runs, offspring = runs + offspring * stage.samples, min(offspring, stage.survivors)
-    generations = min(Effort.generations, int(MULTIPLY_ADDS / max(1, macs * runs)))
+        cost += offspring * (macs * stage.samples + SESSION)
+        offspring = min(offspring, stage.survivors)
+    generations = min(Effort.generations, int(MULTIPLY_ADDS / cost))
     return Effort(generations if generations > 1 else 0, seed=seed)
 
 

@@ -69,7 +69,7 @@ class Numbers:
         if known is None:
             candidates = candidate_ranges(self.values)
             samples = [bench.samples[i] for i in range(min(RANGE_SAMPLES, len(bench.samples)))]
-            candidates["layer"] = choose_ranges(bench.model, self.values, samples, self._open, self.each)
+            candidates["layer"] = choose_ranges(bench.model, self.values, candidates, samples, self._open, self.each)
             noises = {name: bench.noise(Plan(static, r), RANGE_SAMPLES) for name, r in candidates.items()}
             best = candidates[min(noises, key=noises.__getitem__)]
             known = {name: [r.low, r.high] for name, r in best.items()}

@@ -30,16 +30,17 @@ def candidate_ranges(stats: Mapping[str, TensorStats]) -> dict[str, dict[str, Ra
 def choose_ranges(
     model: Model,
     stats: Mapping[str, TensorStats],
+    candidates: Mapping[str, Mapping[str, Range]],
     samples: Sequence[Sample],
     open_session: OpenSession,
     each: Callable[[], None] = lambda: None,
 ) -> dict[str, Range]:
     """Per value the range with the least error at the outputs of the linear layers that read it.
 
+    candidates: {method: {value: Range}}, as `candidate_ranges` gives them
     Each such layer L is run alone on x and on x quantized with each candidate:  sum ||L(x) - L(q(x))||^2 / ||L(x)||^2.
     A value that no linear layer reads takes the range with the least squared error of its own histogram.
     """
-    candidates = candidate_ranges(stats)
     chosen = {value: _least_own_error(value, s, candidates) for value, s in stats.items()}
     layers = _reading_layers(model, stats)
     for names in _chunks(list(layers), stats):

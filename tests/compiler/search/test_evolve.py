@@ -202,7 +202,7 @@ def test_integer_neighbours_can_change_together() -> None:
 
 def test_large_models_get_fewer_generations_and_the_largest_none() -> None:
     generations = [effort_for(macs, 64).generations for macs in (10**5, 3 * 10**8, 10**12)]
-    assert generations[0] == Effort().generations
+    assert Effort().generations >= generations[0] > 2
     assert generations[0] > generations[1] > generations[2] == 0
     start = solve(SPACE, 0.06)
     assert run(start, quieter(SPACE, start), effort_for(10**12, 64)).choices == start
