@@ -121,8 +121,8 @@ def macs(node: ir.Node) -> int:
     if len(node.inputs) < 2 or not node.outputs:
         return 0
     if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
-        inner, outer = (node.attributes.get_int(name, 0) for name in ("K", "N"))
-        return math.prod(_dims(node.inputs[0])[:-1]) * inner * outer
+        rows = math.prod(_dims(node.inputs[0])[:-1])
+        return rows * node.attributes.get_int("K", 0) * node.attributes.get_int("N", 0)
     if node.domain != "":
         return 0
     weight = _dims(node.inputs[1])
@@ -133,8 +133,8 @@ def macs(node: ir.Node) -> int:
     if node.op_type in ("MatMul", "MatMulInteger"):
         if not _dims(node.outputs[0]):  # its shape is not known, or it is a product of two vectors
             return math.prod(weight)
-        inner = _dims(node.inputs[0])[-1:] if not weight else weight[-2:-1] or weight
-        return math.prod(_dims(node.outputs[0])) * math.prod(inner)
+        summed = _dims(node.inputs[0])[-1:] if not weight else weight[-2:-1] or weight
+        return math.prod(_dims(node.outputs[0])) * math.prod(summed)
     if node.op_type == "Gemm" and len(weight) == 2:
         return math.prod(_dims(node.outputs[0])) * weight[1 if node.attributes.get_int("transB", 0) else 0]
     return 0
