@@ -130,7 +130,8 @@ def _lost_mean(array: NDArray[np.float32], weight: QuantizedWeight, mean: NDArra
     exact, rounded = (np.moveaxis(part, axis, 0).astype(np.float64) for part in (array, stored))
     outputs, inputs = exact.shape[:2]
     means = np.repeat(mean.reshape(-1, inputs), outputs * inputs // mean.size, axis=0)
-    return bias_correction(*(part.reshape(outputs, inputs, -1).sum(axis=2) for part in (exact, rounded)), means)
+    before, after = (part.reshape(outputs, inputs, -1).sum(axis=2) for part in (exact, rounded))
+    return bias_correction(before, after, means)
 
 
 def _reach(array: NDArray[Any], axis: int | None) -> NDArray[Any]:
