@@ -7,7 +7,8 @@ weights rounds tables. One derivative per entry of the row is taken by differenc
     J_j ~ (f(v + h s e_j) - f(v)) / h        s: a random sign for each row of the table
 
 The signs cancel what different rows do together, and leave together what one row does at all the places where it is
-looked up: of a table with one row for all tokens, that is what counts.
+looked up: of a table with one row for all tokens, that is what counts. They cancel it in the mean only, so where
+several rows are looked up a share of the mean diagonal is added to the diagonal, as in a ridge regression.
 
 Outputs count as in `relative_error`, each relative to its own power.
 """
@@ -37,6 +38,9 @@ Floats = NDArray[np.float64]
 SAMPLES = 4
 MULTIPLY_ADDS = 2e12  # of all runs of one table: beyond it, it is rounded without a Gram matrix
 STEP = 0.1  # of the row's root mean square: far above float32's noise in the outputs, and still nearly linear
+# Of the mean diagonal. MiniLM's table of words, error of unseen outputs after rounding with H of 4 and of 12 samples:
+# 0.82 and 0.76 of nearest rounding's without, 0.75 and 0.73 with 0.3, 0.76 and 0.75 with 1.
+RIDGE = 0.3
 MOST_OUTPUTS = 1 << 14  # values of an output that are looked at
 
 
@@ -71,7 +75,7 @@ class _Lookup:
         samples = [self.bench.samples[i] for i in range(min(SAMPLES, len(self.bench.samples)))]
         alone = self.bench.target.with_threads(1)
         front = self.bench.backend.session(self.bench.model, alone, self._made(), lean=True)
-        total, places = np.zeros((self.width, self.width)), 0
+        total, places, mixed = np.zeros((self.width, self.width)), 0, False
         back: Session | None = None
         for number, sample in enumerate(samples):
             known = {**sample, **front.run(sample)}
@@ -79,12 +83,14 @@ class _Lookup:
             if back is None:
                 free = {name: (None,) * array.ndim for name, array in feeds.items()}
                 back = self.bench.backend.session(relax(self.cuts.submodel(self.behind), free), alone)
-            ids = constant_array(self.ids)
-            rng = np.random.default_rng(number)
-            responses = self._responses(back, feeds, known[self.ids.name or ""] if ids is None else ids, rng)
+            fixed = constant_array(self.ids)
+            ids = known[self.ids.name or ""] if fixed is None else fixed
+            responses = self._responses(back, feeds, ids, np.random.default_rng(number))
             total += responses.T @ responses
             places += feeds[self.rows.name or ""].size // self.width
-        return total / max(1, places)
+            mixed |= len(np.unique(ids)) > 1
+        ridge = RIDGE * np.trace(total) / self.width if mixed else 0.0
+        return (total + ridge * np.eye(self.width)) / max(1, places)
 
     def _made(self) -> list[str]:
         """What the parts need that is neither fed nor returned by the model."""

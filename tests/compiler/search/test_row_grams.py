@@ -72,6 +72,12 @@ def silent() -> None:
     pass
 
 
+@pytest.fixture
+def no_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RIDGE", 0.0)
+
+
+@pytest.mark.usefixtures("no_ridge")
 def test_of_a_linear_model_it_is_the_gram_matrix_of_its_product(case_of: Callable[..., Any]) -> None:
     model = model_of(SUM)
     bench = case_of(model, samples_of(model, 12)).bench
@@ -81,6 +87,7 @@ def test_of_a_linear_model_it_is_the_gram_matrix_of_its_product(case_of: Callabl
     np.testing.assert_allclose(stats.gram / np.trace(stats.gram), exact / np.trace(exact), atol=1e-4)
 
 
+@pytest.mark.usefixtures("no_ridge")
 def test_what_a_normalization_removes_is_not_felt(case_of: Callable[..., Any]) -> None:
     model = model_of(NORMALIZED)
     bench = case_of(model, samples_of(model, 12)).bench
@@ -90,6 +97,7 @@ def test_what_a_normalization_removes_is_not_felt(case_of: Callable[..., Any]) -
     assert same @ stats.gram @ same < 1e-2 * np.trace(stats.gram) / 32
 
 
+@pytest.mark.usefixtures("no_ridge")
 def test_what_one_row_does_at_several_places_is_felt_together(
     case_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
