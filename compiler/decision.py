@@ -121,6 +121,8 @@ def decide(
         )
         ratio = _ratio_of_bytes(decider.space) if options.objective == "size" else bench.ratio
         settled = prefer_safer(plan, decider.space, lambda plan: judge.verdict(bench.session(plan)), ratio)
+    bench.close()
+    numbers.bench.close()
     reverted = [*found.reverted, *reverted, *settled.reverted]
     plan = replace(settled.plan, scalings=place.scalings)
     return Decision(place, plan, decider.space, tuple(reverted), settled.done)

@@ -137,7 +137,7 @@ def prove(
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
         entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(bold)]
-        times = _race(entries, prepared.feeds)
+        times = race(entries, prepared.feeds)
         rejected: list[Rejected] = []
         for found in (*_ordered(entries, times, objective), None):
             entry = found or _build(safest, Path(aside) / "safest", portable)
@@ -174,7 +174,7 @@ def prove(
     raise AssertionError("there is always a last candidate")
 
 
-def _race(entries: Sequence[_Entry], feeds: Sample) -> list[float]:
+def race(entries: Sequence[_Entry], feeds: Sample) -> list[float]:
     """Median milliseconds of each, in alternating blocks; of large models one after the other."""
     if not _large(entries):
         return [found.median_ms for found in latency([e.session for e in entries], feeds, seconds=RACE_SECONDS)]

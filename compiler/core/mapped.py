@@ -6,11 +6,13 @@ keeps what they held, so that giving them back costs another read at most.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,11 +60,26 @@ def map_file(path: Path) -> memoryview:
 
 
 def release_pages() -> None:
-    """Give back what was read of all mapped files, where the system takes it; reading again reads the files again."""
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    for found in list(_maps):
-        found.madvise(mmap.MADV_DONTNEED)
+    """Give back what was read of all mapped files, and memory that was freed, where the system takes it.
+
+    Reading again reads the files again. glibc keeps freed blocks of up to 32 MB, weights of runtimes among them.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for found in list(_maps):
+            found.madvise(mmap.MADV_DONTNEED)
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.lru_cache(maxsize=1)
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's function of this name; None elsewhere."""
+    try:
+        found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # no C library to look into by that name
+        return None
+    return found
 
 
 def place_of(tensor: ir.TensorProtocol) -> Place | None:

@@ -73,6 +73,10 @@ class Workbench:
         model = self.apply(self.model, plan)
         return self.backend.session(model, self.target) if self.trials is None else self.trials.open(model)
 
+    def close(self) -> None:
+        """Close all sessions."""
+        self._sessions.clear()
+
     def _most_open(self) -> int:
         return max(1, min(OPEN_SESSIONS, OPEN_BYTES // max(1, self.model.weight_bytes())))
 
