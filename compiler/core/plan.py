@@ -53,7 +53,6 @@ class StaticInt8(Choice):
     """int8 weights per output channel, unsigned integer activations with the ranges of the plan.
 
     weight_range: how weight scales are found, 'minmax' or 'mse'
-    rounding: how weights are rounded, a name in solvers.roundings.ROUNDINGS; all but 'nearest' need the Gram matrix
     activation_bits: 8, or 16, which ONNX Runtime computes in float32 between pairs
     bias: 'kept', or 'corrected' for what rounding the weights does to the mean, which needs that of the input
     """

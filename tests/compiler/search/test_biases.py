@@ -62,8 +62,8 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
 @pytest.mark.parametrize(
     ("kept", "corrected", "choice"),
     [
-        (0.1, 0.08, CORRECTED),
-        (0.1, 0.095, StaticInt8()),
+        (0.1, 0.06, CORRECTED),
+        (0.1, 0.08, StaticInt8()),
         (0.1, 0.2, StaticInt8()),
         (1e-6, 0.0, StaticInt8()),
         (0.1, math.inf, StaticInt8()),
