@@ -1,8 +1,8 @@
 """Scales of channels with which a model loses less in int8: every method is tried on the whole model and measured.
 
-No formula tells: equalized layers gain 3 dB on ppocr-v4-rec, lose 5 dB on squeezenet and leave minilm-l3 as it is. So a method
-is taken where errors of the uniform int8 plan are clearly less with it, sample by sample. Scales go into weights and
-normalizations that are there already; none adds a node, so float stays as fast as it is.
+No formula tells: equalized layers gain 3 dB on ppocr-v4-rec, lose 5 dB on squeezenet and leave minilm-l3 as it is. So
+a method is taken where errors of the uniform int8 plan are clearly less with it, sample by sample. Scales go into
+weights and normalizations that are there already; none adds a node, so float stays as fast as it is.
 """
 
 from __future__ import annotations
