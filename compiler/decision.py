@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from lwc.compiler.core.errors import BadPlan, UnsupportedOperator, UsageError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan, Scaling
-from lwc.compiler.measure import latency
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
@@ -141,9 +140,9 @@ def hard_limits(decider: Decider, options: CompileOptions) -> Limits:
     if options.max_latency_ms is None and options.max_size_mb is None:
         return Limits()
     bench = decider.bench
-    (floating,) = latency([bench.session(Plan())], bench.feeds, seconds=1.0)
+    float_ms = bench.milliseconds(Plan())
     size = None if options.max_size_mb is None else options.max_size_mb * 1e6
-    return limits_for(decider.space, floating.median_ms, weight_bytes_of(bench.model), options.max_latency_ms, size)
+    return limits_for(decider.space, float_ms, weight_bytes_of(bench.model), options.max_latency_ms, size)
 
 
 def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Numbers:

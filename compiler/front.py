@@ -9,7 +9,6 @@ from typing import Any
 from lwc.compiler.assemble import assemble_report, write_artifact
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.decision import Decision, workbench
-from lwc.compiler.measure import latency
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings
 from lwc.compiler.prove import Candidate, Judge, prove
@@ -29,9 +28,9 @@ def write_front(
     """
     bench = workbench(decision.prepared)
     with timings.stage("search", "Searching the front"):
-        (floating,) = latency([bench.session(Plan())], bench.feeds, seconds=1.0)
+        float_ms = bench.milliseconds(Plan())
         found = find_front(
-            bench, decision.space, numbers.ranges, floating.median_ms,
+            bench, decision.space, numbers.ranges, float_ms,
             resolution=max(options.max_drop, LEAST_DROP) / 20, each=timings.progress.advance,
         )  # fmt: skip
     with timings.stage("verify", "Measuring the front", len(found.points)):
