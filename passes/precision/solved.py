@@ -27,6 +27,9 @@ from lwc.passes.solvers.refit import refit
 from lwc.passes.solvers.roundings import solve, solve_grid
 
 NEAREST = "nearest"
+# Of the mean diagonal, added to the diagonal of an activation's Gram matrix: solvers fit what few samples happen to be
+# correlated in. MiniLM's products, GPTQ, 64 sentences: error of unseen outputs 1, with 0.05 0.82, with 0.3 0.79.
+RIDGE = 0.1
 _BLOCK = 1 << 20  # weights rounded together, so that temporaries stay small beside a large table
 
 Bytes = NDArray[np.uint8]
@@ -102,7 +105,7 @@ def solved_weight(
         )
     key = (id(weight.tensor), weight.view, weight.factor, terms, id(gram))
     if key not in memo:
-        memo[key] = _Kept((weight.tensor, gram), *_solved(weight.numbers(), terms, gram))
+        memo[key] = _Kept((weight.tensor, gram), *_solved(weight.numbers(), terms, gram if table else ridged(gram)))
         release_pages()  # of the weight and of the matrices: the next ones take as much
     kept: _Kept = memo[key]
     return kept.codes(), kept.grid
@@ -142,6 +145,15 @@ def evened(codes: NDArray[Any]) -> Bytes:
 def paired(nibbles: Bytes) -> Bytes:
     """Two codes to a byte along the last axis, the first in the low half."""
     return (nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)).astype(np.uint8)
+
+
+def ridged(gram: Floats | None) -> Floats | None:
+    """A Gram matrix, [in, in] or one per group, with a share of its mean diagonal on the diagonal."""
+    if gram is None:
+        return None
+    mean = np.trace(gram, axis1=-2, axis2=-1)[..., None, None] / gram.shape[-1]
+    found: Floats = gram + RIDGE * mean * np.eye(gram.shape[-1])
+    return found
 
 
 def _solved(weight: Weights, terms: Terms, gram: Floats | None) -> tuple[SmallCodes, Grid]:
