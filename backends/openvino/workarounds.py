@@ -1,14 +1,17 @@
-"""What OpenVINO 2026.4 gets wrong without a word, and how it gets it right.
+"""What OpenVINO 2026.4 gets wrong, or slow, without a word, and how it gets it right.
 
 Softmax, LogSoftmax, Hardmax of opset 12    over all dimensions from the axis on: read as those of opset 13
 grouped 1x1 Conv in int8 on CPUs with AMX   noise when a group has over 64 input channels and no multiple of 64
                                             (brgconv_avx512_amx_1x1_I8): gets float weights
 Gemm with transB by a square weight that    compiled for fixed shapes and one thread, both take the weight as one of
 another node reads as it is                 them does: gets a transposed weight of its own
+HardSigmoid of x / 6 + 1 / 2                not fused with what is around it: clip(x + 3, 0, 6) / 6 is, into the
+                                            convolution before and, times x, as HardSwish
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,12 +24,17 @@ from lwc.compiler.core.opset import ensure_opset
 SOFTMAX_OPSET = 13
 CHANGED_OPS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 AMX_CHANNELS = 64
+CLIP_OPSET = 11  # its bounds are inputs
+OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
 def made_readable(model: Model) -> Model:
     """A fork without these traps; the model itself when it has none."""
     softmax = model.opset < SOFTMAX_OPSET and any(node.op_type in CHANGED_OPS for node in model.nodes())
-    if not softmax and not any(_is_miscomputed(node) or _is_confused(node) for node in model.nodes()):
+    clip = model.opset >= CLIP_OPSET and not _has_other_floats(model)
+    if not softmax and not any(
+        _is_miscomputed(node) or _is_confused(node) or (clip and _is_unfused(node)) for node in model.nodes()
+    ):
         return model
     fork = model.fork()
     if softmax:
@@ -36,6 +44,8 @@ def made_readable(model: Model) -> Model:
             _give_float_weights(node)
         if _is_confused(node):
             _transpose_weight(node)
+        if clip and _is_unfused(node):
+            _clip_instead(node)
     return fork
 
 
@@ -61,6 +71,39 @@ def _is_confused(node: ir.Node) -> bool:
         return False
     rows, columns = weight.const_value.shape.numpy()
     return rows == columns and len(weight.uses()) > 1
+
+
+def _has_other_floats(model: Model) -> bool:
+    """Whether there are numbers of other float types than float32, as inner values do not tell theirs."""
+    values = (*model.graph.inputs, *model.graph.initializers.values(), *model.graph.outputs)
+    casts = (node.attributes.get_int("to", 1) for node in model.nodes() if node.op_type == "Cast")
+    types = {value.dtype for value in values} | {ir.DataType(code) for code in casts}
+    return bool(types & OTHER_FLOATS)
+
+
+def _is_unfused(node: ir.Node) -> bool:
+    """Scope: the main graph."""
+    if node.op_type != "HardSigmoid" or node.domain or not isinstance(node.graph, ir.Graph):
+        return False
+    slope, offset = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+    return math.isclose(slope, 1 / 6, rel_tol=1e-5) and offset == 0.5
+
+
+def _clip_instead(node: ir.Node) -> None:
+    """clip(x + 3, 0, 6) / 6; the last node has the name and the output of the one it stands for."""
+    graph, value, result = node.graph, node.inputs[0], node.outputs[0]
+    assert isinstance(graph, ir.Graph)
+    constants = []
+    for number in (3.0, 0.0, 6.0):
+        tensor = ir.tensor(np.float32(number), name=f"{result.name}.{number:g}")
+        constant = ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(()))
+        graph.register_initializer(constant)
+        constants.append(constant)
+    three, zero, six = constants
+    added = ir.node("Add", [value, three], name=f"{node.name}.add")
+    clipped = ir.node("Clip", [added.outputs[0], zero, six], name=f"{node.name}.clip")
+    divided = ir.node("Div", [clipped.outputs[0], six], name=node.name)
+    ir.convenience.replace_nodes_and_values(graph, node, [node], [added, clipped, divided], [result], divided.outputs)
 
 
 def _transpose_weight(gemm: ir.Node) -> None:

@@ -72,3 +72,17 @@ def test_a_square_weight_that_is_read_both_ways_is_right_once_compiled_for_fixed
     x = np.eye(4, dtype=np.float32)
     for _ in range(4):
         np.testing.assert_allclose(session.run({"x": x})["y"], weight @ weight.T)
+
+
+@pytest.mark.parametrize(("alpha", "clipped"), [(1 / 6, True), (0.2, False)])
+def test_a_hard_swish_becomes_what_openvino_fuses(alpha: float, clipped: bool) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[2,9] x) => (float[2,9] y) {{
+        [gate] h = HardSigmoid <alpha = {alpha}, beta = 0.5> (x)
+        y = Mul (x, h)
+    }}"""
+    model = Model.from_proto(onnx.parser.parse_model(text))
+    assert any(node.op_type == "Clip" for node in made_readable(model).nodes()) is clipped
+    x = np.linspace(-5, 5, 18, dtype=np.float32).reshape(2, 9)
+    expected = OnnxRuntime().session(model, TARGET).run({"x": x})["y"]
+    np.testing.assert_allclose(OpenVino().session(model, TARGET).run({"x": x})["y"], expected, atol=1e-6)
