@@ -31,21 +31,18 @@ OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType
 def made_readable(model: Model) -> Model:
     """A fork without these traps; the model itself when it has none."""
     softmax = model.opset < SOFTMAX_OPSET and any(node.op_type in CHANGED_OPS for node in model.nodes())
-    clip = model.opset >= CLIP_OPSET and not _has_other_floats(model)
-    if not softmax and not any(
-        _is_miscomputed(node) or _is_confused(node) or (clip and _is_unfused(node)) for node in model.nodes()
-    ):
+    mends = [(_is_miscomputed, _give_float_weights), (_is_confused, _transpose_weight)]
+    if model.opset >= CLIP_OPSET and not _has_other_floats(model):
+        mends.append((_is_unfused, _clip_instead))
+    if not softmax and not any(is_trap(node) for node in model.nodes() for is_trap, _ in mends):
         return model
     fork = model.fork()
     if softmax:
         ensure_opset(fork.ir, SOFTMAX_OPSET)
     for node in list(fork.nodes()):
-        if _is_miscomputed(node):
-            _give_float_weights(node)
-        if _is_confused(node):
-            _transpose_weight(node)
-        if clip and _is_unfused(node):
-            _clip_instead(node)
+        for is_trap, mend in mends:
+            if is_trap(node):
+                mend(node)
     return fork
 
 
@@ -93,13 +90,7 @@ def _clip_instead(node: ir.Node) -> None:
     """clip(x + 3, 0, 6) / 6; the last node has the name and the output of the one it stands for."""
     graph, value, result = node.graph, node.inputs[0], node.outputs[0]
     assert isinstance(graph, ir.Graph)
-    constants = []
-    for number in (3.0, 0.0, 6.0):
-        tensor = ir.tensor(np.float32(number), name=f"{result.name}.{number:g}")
-        constant = ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(()))
-        graph.register_initializer(constant)
-        constants.append(constant)
-    three, zero, six = constants
+    three, zero, six = (_constant(graph, f"{result.name}.{k}", np.array(k, np.float32)) for k in (3, 0, 6))
     added = ir.node("Add", [value, three], name=f"{node.name}.add")
     clipped = ir.node("Clip", [added.outputs[0], zero, six], name=f"{node.name}.clip")
     divided = ir.node("Div", [clipped.outputs[0], six], name=node.name)
@@ -125,12 +116,15 @@ def _give_float_weights(conv: ir.Node) -> None:
 
 def _give_constant(node: ir.Node, name: str, array: NDArray[Any]) -> None:
     """Make the array the node's second input."""
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
+    assert isinstance(node.graph, ir.Graph)
+    node.replace_input_with(1, _constant(node.graph, name, array))
+
+
+def _constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
     graph.register_initializer(value)
-    node.replace_input_with(1, value)
+    return value
 
 
 def _dequantize(node: ir.Node) -> NDArray[Any]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import onnx_ir as ir
-
 from lwc.compiler.analysis.activations import collect
 from lwc.compiler.analysis.sites import macs
 from lwc.compiler.core.backend import Session
@@ -28,6 +26,7 @@ from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
 from lwc.compiler.search.rounding import gram_sources
 from lwc.compiler.search.row_grams import row_grams
 from lwc.compiler.search.sensitivity import measured_losses, samples_for
+from lwc.compiler.search.value_stats import stats_of_values
 from lwc.compiler.search.workers import Processes
 
 RANGE_SAMPLES = 4  # on which the candidates for activation ranges are compared
@@ -57,13 +56,7 @@ class Numbers:
         static: the choices whose whole-model error decides
         """
         bench = self.bench
-        nodes = _nodes_that_touch(bench.model, names)
-        sites = {node: Site(node.name or "", node.op_type, "value") for node in nodes}
-        stats = self._statistics(tuple(sites.values()), names)
-        for node, site in sites.items():
-            for values, found in ((node.inputs, stats[site].inputs), (node.outputs, stats[site].outputs)):
-                pairs = zip(values, found, strict=True)
-                self.values.update({v.name: s for v, s in pairs if v and v.name in names and s})
+        self.values.update(stats_of_values(bench.model, names, lambda sites: self._statistics(sites, names)))
         key = (*bench.key, tuple(sorted(self.values)))
         known = bench.cache.get("ranges", key)
         if known is None:
@@ -181,18 +174,3 @@ def _kept_stats(path: Path | None) -> dict[Site, LayerStats] | None:
         return load_stats(path)
     except BadInput:
         return None
-
-
-def _nodes_that_touch(model: Model, names: frozenset[str]) -> list[ir.Node]:
-    """Producers of the values; for graph inputs, a node that reads them."""
-    nodes: dict[ir.Node, None] = {}
-    for node in model.graph:
-        if any(value.name in names for value in node.outputs):
-            nodes.setdefault(node)
-    inputs = {value.name for value in model.graph.inputs} & names
-    for node in model.graph:
-        read = {value.name for value in node.inputs if value is not None} & inputs
-        if read:
-            nodes.setdefault(node)
-            inputs -= read
-    return list(nodes)

@@ -8,11 +8,10 @@ weights and normalizations that are there already; none adds a node, so float st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lwc.compiler.analysis.activations import collect
@@ -26,6 +25,7 @@ from lwc.compiler.core.target import Target
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.evaluate import Workbench, relative_error
 from lwc.compiler.search.pareto import weight_bytes_of
+from lwc.compiler.search.value_stats import stats_of_values
 from lwc.passes.precision import required_values
 from lwc.passes.precision.equalize_layers import EqualizeLayers, equalizable
 from lwc.passes.precision.scale_channels import ScaleChannels, ScalingPass
@@ -119,22 +119,10 @@ class Rescaler:
     def _values(self, model: Model) -> dict[str, TensorStats]:
         """Statistics of the values that static int8 quantizes, by name."""
         names = required_values(model.ir, tuple(self.static))
-        inputs = {value.name for value in model.graph.inputs} & names
-        nodes = [node for node in model.graph if _touches(node.outputs, names) or _touches(node.inputs, inputs)]
-        sites = {Site(node.name or "", node.op_type, "value"): node for node in nodes}
-        found: dict[str, TensorStats] = {}
-        for site, stats in self.statistics(model, sites, names).items():
-            node = sites[site]
-            pairs = zip((*node.inputs, *node.outputs), (*stats.inputs, *stats.outputs), strict=True)
-            found.update({v.name or "": seen for v, seen in pairs if v is not None and v.name in names and seen})
-        return found
+        return stats_of_values(model, names, lambda sites: self.statistics(model, sites, names))
 
     def _open(self, model: Model, outputs: Sequence[str]) -> Session:
         return self.bench.backend.session(model, self.bench.target, outputs, lean=True)
-
-
-def _touches(values: Iterable[ir.Value | None], names: Collection[str | None]) -> bool:
-    return any(value is not None and value.name in names for value in values)
 
 
 def _equalized(model: Model, trial: Rescaler) -> tuple[Scaling, ...]:
