@@ -10,6 +10,7 @@ from typing import Any
 
 from lwc._version import __version__
 from lwc.compiler.analysis.sites import macs, parameters
+from lwc.compiler.analysis.value_sizes import sized_for
 from lwc.compiler.core.artifact import PAGE, PLAN, seal, sha256, write_report
 from lwc.compiler.core.check import foreign_operators
 from lwc.compiler.core.model import Model
@@ -66,7 +67,7 @@ def assemble_report(
             "ratio": proof.original_bytes / max(1, proof.compiled_bytes),
         },
         memory={"original_peak_mb": proof.original_peak_mb, "compiled_peak_mb": proof.compiled_peak_mb},
-        sites=site_reports(prepared.clean, space, proof.kept.plan, reverted),
+        sites=site_reports(sized_for(prepared.clean, prepared.feeds), space, proof.kept.plan, reverted),
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
         skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_foreign(prepared)),
         backends=tuple(backend_lines(proof, refused)),
@@ -97,7 +98,7 @@ def write_artifact(folder: Path, proof: Proof, report: CompileReport) -> None:
 
 
 def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]) -> tuple[SiteReport, ...]:
-    """One line per site, in the graph's order, with the choice and why."""
+    """One line per site, in the graph's order, with the choice and why.  model: with the sizes of a sample"""
     taken_back = {revert.site: revert.reason for revert in reverted}
     sites = dict.fromkeys((*space.options, *plan.choices))
     order = {node.name: (k, node) for k, node in enumerate(model.graph)}

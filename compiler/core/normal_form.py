@@ -1,7 +1,9 @@
 """What may be written in several ways is brought to one before the graph is built.
 
 'ai.onnx' is the standard domain's other name; sparse weights become dense, as onnx_ir holds no others; notes on
-intermediate maps go, as it has no type for them; documentation in another encoding is made legible.
+intermediate maps go, as it has no type for them; documentation in another encoding is made legible; dimensions of -1
+and '?', which Paddle's exporter writes for unknown ones, are left open: ONNX's inference aborts on a size below 0, and
+takes all that are called '?' for equal.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ def _normalize_graph(graph: onnx.GraphProto) -> None:
     if len(kept) < len(graph.value_info):
         del graph.value_info[:]
         graph.value_info.extend(kept)
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        _open_dimensions(info.type)
     for node in graph.node:
         _normalize_node(node)
 
@@ -75,6 +79,17 @@ def _normalize_node(node: onnx.NodeProto) -> None:
             attribute.t.CopyFrom(dense)
         for graph in _graphs(attribute):
             _normalize_graph(graph)
+
+
+def _open_dimensions(kind: onnx.TypeProto) -> None:
+    """Forget negative sizes and names without a letter, also of what sequences and optionals hold."""
+    which = kind.WhichOneof("value")
+    if which in ("sequence_type", "optional_type"):
+        _open_dimensions(getattr(kind, which).elem_type)
+    elif which in ("tensor_type", "sparse_tensor_type"):
+        for dim in getattr(kind, which).shape.dim:
+            if dim.dim_value < 0 or not any(map(str.isalpha, dim.dim_param or "named")):
+                dim.Clear()
 
 
 def _graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from lwc.compiler.analysis.shapes import fix_dimensions
 from lwc.compiler.core import storage
 from lwc.compiler.core.errors import BadInput, InvalidGraph, NotAModel, UsageError
+from lwc.compiler.core.inference import infer_shapes
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.storage import MAPPED_BYTES, read_model, write_model
 
@@ -253,6 +255,32 @@ def test_makes_sparse_weights_dense(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     for array in values(read_model(tmp_path / "model.onnx")).values():
         np.testing.assert_array_equal(array, [[0, 7, 0], [0, 0, 8]])
+
+
+def test_leaves_dimensions_of_minus_one_open_as_inference_aborts_on_them(tmp_path: Path) -> None:
+    proto = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N] x, seq(float[N]) z) => (float[N] y) <int64[1] one = {1}> { y = Slice(x, one, one) }"""
+    )
+    x, z = (value.type for value in proto.graph.input)
+    for kind in (x, z.sequence_type.elem_type, proto.graph.output[0].type):
+        kind.tensor_type.shape.dim[0].dim_value = -1
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    model = read_model(tmp_path / "model.onnx")
+    assert [value.shape for value in (*model.graph.inputs, *model.graph.outputs)] == [ir.Shape([None])] * 3
+    infer_shapes(model)
+
+
+def test_dimensions_called_by_a_question_mark_are_not_one_and_the_same(tmp_path: Path) -> None:
+    proto = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[N, M] x) => (float[N, M] y) { y = Relu(x) }"""
+    )
+    for dim in proto.graph.input[0].type.tensor_type.shape.dim:
+        dim.dim_param = "?"
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    model = read_model(tmp_path / "model.onnx")
+    fix_dimensions(model, {"x": (2, 3)})
+    assert model.graph.inputs[0].shape == ir.Shape([2, 3])
 
 
 def test_makes_sparse_constants_dense(tmp_path: Path) -> None:
