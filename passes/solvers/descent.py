@@ -16,7 +16,7 @@ from lwc.passes.solvers.grid import Codes, Floats, Grid
 
 # Sweeps end when nothing changes, after 5 to 30 as a rule.
 _SWEEPS = 100
-# Columns whose changes are passed on to the rest at once, by one matrix product.
+# Columns whose slopes are taken by one matrix product; changes within it are passed on one by one.
 _BLOCK = 64
 # A code changes only where that is nearer by this share of a step, so that rounding errors cannot make it oscillate.
 _LEAST_GAIN = 1e-9
@@ -37,23 +37,30 @@ def descend(weight: Floats, gram: Floats, grid: Grid, codes: Codes, sweeps: int 
 
 def _sweep(weight: Floats, gram: Floats, grid: Grid, codes: Codes) -> Codes:
     """All columns once.  Works on transposes, [in, out], where a column of the weight is contiguous."""
-    scale, zero = (np.ascontiguousarray(part.T) for part in grid.spread(weight.shape[1]))
-    new = codes.T.copy()
-    values = (new - zero) * scale.astype(np.float64)
-    product = gram @ (weight.T - values)
+    scale, zero = grid.spread(weight.shape[1])
+    scales = np.ascontiguousarray(scale.T, np.float64)
+    # Codes in floats: from the zero point on, between what is left of the grid on either side.
+    steps = np.ascontiguousarray((codes - zero).T, np.float64)
+    least, most = (np.ascontiguousarray((limit - zero).T, np.float64) for limit in (grid.floor, grid.ceiling))
+    left = weight.T - steps * scales
     curvature = np.diagonal(gram)
-    for start in range(0, len(new), _BLOCK):
-        stop = min(start + _BLOCK, len(new))
-        changes = np.zeros((stop - start, new.shape[1]))
-        for j in range(start, stop):
+    for start in range(0, len(steps), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        product = gram[block] @ left
+        changes = np.zeros_like(product)
+        for k, (slope, now, scale_of, low, high) in enumerate(
+            zip(product, steps[block], scales[block], least[block], most[block], strict=True)
+        ):
+            j = start + k
             if curvature[j] <= 0.0:
                 continue
+            slope -= gram[j, start:j] @ changes[:k]
             # How many steps of the grid the best value is away.
-            wish = (values[j] + product[j] / curvature[j]) / scale[j] + zero[j]
-            best = np.clip(np.rint(wish), grid.floor, grid.ceiling)
-            best = np.where(np.abs(best - wish) < np.abs(new[j] - wish) - _LEAST_GAIN, best, new[j])
-            changes[j - start] = (best - new[j]) * scale[j].astype(np.float64)
-            new[j] = best
-            product[j + 1 : stop] -= gram[j + 1 : stop, j, None] * changes[j - start]
-        product[stop:] -= gram[stop:, start:stop] @ changes
-    return np.ascontiguousarray(new.T)
+            wish = now + slope / (curvature[j] * scale_of)
+            best = np.minimum(np.maximum(np.rint(wish), low), high)
+            best = np.where(np.abs(best - wish) < np.abs(now - wish) - _LEAST_GAIN, best, now)
+            changes[k] = (best - now) * scale_of
+            now[:] = best
+        left[block] -= changes
+    found: Codes = np.ascontiguousarray(steps.T).astype(np.int32) + zero
+    return found

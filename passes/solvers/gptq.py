@@ -3,7 +3,7 @@
 Frantar et al. 2022, eq. 2-3 in the Cholesky form of their algorithm 1. With U the upper factor of the inverse,
 H^-1 = U^T U, column j is rounded to q_j and
 
-    e = (w_j - q_j) / U_jj        w_k -= e U_jk    for all k > j
+    e_j = (w_j - q_j) / U_jj        w_k = w_k - sum over j < k of e_j U_jk
 
 Columns are taken in the order of falling H_jj ('activation order'). Groups are static: the grid is fixed before,
 so a column keeps the scale of the place where it stands.
@@ -18,7 +18,7 @@ from lwc.passes.solvers.guard import never_worse_than_nearest
 
 # Share of the mean diagonal that is added to the diagonal, as in the paper; ten times as much where that fails.
 _DAMPING = 0.01
-# Columns whose errors are passed on to the rest at once, by one matrix product.
+# Columns that take over the errors of all before them by one matrix product, and each other's one by one.
 _BLOCK = 64
 # Below this size, LAPACK inverts a triangle as fast as products of its parts do.
 _SMALL = 64
@@ -30,22 +30,23 @@ def gptq(weight: Weights, gram: Floats, grid: Grid) -> Codes:
 
     Inputs that are always zero have no say: their weights are rounded to the nearest.
     """
-    diagonal = np.diagonal(gram)
-    order = np.argsort(-diagonal, kind="stable")
-    factor = inverse_factor(gram[np.ix_(order, order)])
+    order = np.argsort(-np.diagonal(gram), kind="stable")
+    shares = np.ascontiguousarray(inverse_factor(gram[np.ix_(order, order)]).T)
     # Transposed, so that a column of the weight is contiguous.
-    left = weight.T.astype(np.float64)[order]
+    left = weight.T[order].astype(np.float64)
+    scale, zero = grid.spread(weight.shape[1])
+    scales = np.ascontiguousarray(scale.T[order], np.float64)
+    zeros = np.ascontiguousarray(zero.T[order], np.float64)
+    errors = np.empty_like(left)
     codes = np.empty(left.shape, np.int32)
-    scale, zero = (np.ascontiguousarray(part.T[order]) for part in grid.spread(weight.shape[1]))
     for start in range(0, len(left), _BLOCK):
         stop = min(start + _BLOCK, len(left))
-        errors = np.empty((stop - start, left.shape[1]))
+        left[start:stop] -= shares[start:stop, :start] @ errors[:start]
         for j in range(start, stop):
-            step = scale[j].astype(np.float64)
-            codes[j] = np.clip(np.rint(left[j] / step) + zero[j], grid.floor, grid.ceiling)
-            errors[j - start] = (left[j] - (codes[j] - zero[j]) * step) / factor[j, j]
-            left[j + 1 : stop] -= factor[j, j + 1 : stop, None] * errors[j - start]
-        left[stop:] -= factor[start:stop, stop:].T @ errors
+            value = left[j] - shares[j, start:j] @ errors[start:j]
+            code = np.minimum(np.maximum(np.rint(value / scales[j]) + zeros[j], grid.floor), grid.ceiling)
+            codes[j] = code
+            errors[j] = (value - (code - zeros[j]) * scales[j]) / shares[j, j]
     result = np.empty(weight.shape, np.int32)
     result[:, order] = codes.T
     return result

@@ -24,6 +24,9 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _SHRINK = tuple(np.linspace(1.0, 0.3, 71).tolist())
 # Weights looked at together, so that all steps of one try stay in a core's cache.
 _CHUNK = 1 << 15
+# Tries after which blocks are left out that clipping alone costs more by now than their best share does in all.
+_LOOK = 6
+_SLACK = 1.0 + 1e-5  # of scales in single precision
 
 
 @dataclass(frozen=True)
@@ -114,18 +117,84 @@ def _least_errors(blocks: Blocks, costs: Floats | None) -> Ends:
     factors = np.ones(blocks.low.shape)
     step = max(_CHUNK // (groups * group), 1)
     for start in range(0, len(factors), step):
-        factors[start : start + step] = _best_shrink(blocks.rows(start, start + step), root)
+        rows = blocks.rows(start, start + step)
+        factors[start : start + step] = _best_shrink(_Columns.of(rows, root)).reshape(rows.low.shape)
     return blocks.low * factors, blocks.high * factors
 
 
-def _best_shrink(blocks: Blocks, root: NDArray[np.float32] | None) -> Floats:
-    """The largest of _SHRINK with the least error in each block.  root: [groups, group], of the columns' costs."""
-    factors, least = np.ones(blocks.low.shape), np.full(blocks.low.shape, np.inf)
-    for shrink in _SHRINK:
-        error = blocks.errors(blocks.low * shrink, blocks.high * shrink)
-        if root is not None:
-            error *= root
-        loss = np.einsum("rgk,rgk->rg", error, error, dtype=np.float64)
-        better = loss < least
-        least[better], factors[better] = loss[better], shrink
+@dataclass(frozen=True)
+class _Columns:
+    """Blocks side by side, so that a step over all of them is contiguous.
+
+    weight: [group, blocks];  root: of what errors cost, likewise;  low, high: [blocks]
+    low_root, high_root: [blocks], root of the least and of the greatest weight
+    """
+
+    codes: Blocks
+    weight: NDArray[np.float32]
+    root: NDArray[np.float32] | None
+    low: Floats
+    high: Floats
+    low_root: Floats
+    high_root: Floats
+
+    @staticmethod
+    def of(blocks: Blocks, root: NDArray[np.float32] | None) -> _Columns:
+        weight = np.ascontiguousarray(blocks.weight.reshape(-1, blocks.weight.shape[2]).T)
+        low, high = blocks.low.reshape(-1), blocks.high.reshape(-1)
+        ones = np.ones(low.size)
+        if root is None:
+            return _Columns(blocks, weight, None, low, high, ones, ones)
+        roots = np.tile(root.T, len(blocks.weight))
+        columns = np.arange(low.size)
+        least, greatest = roots[weight.argmin(0), columns], roots[weight.argmax(0), columns]
+        return _Columns(blocks, weight, roots, low, high, least * ones, greatest * ones)
+
+    def some(self, chosen: NDArray[np.bool_]) -> _Columns:
+        root = None if self.root is None else self.root[:, chosen]
+        ends = (end[chosen] for end in (self.low, self.high, self.low_root, self.high_root))
+        return _Columns(self.codes, self.weight[:, chosen], root, *ends)
+
+    def losses(self, shrink: float) -> Floats:
+        """Squared error of each block, its ends shrunk."""
+        scale, zero = self.codes.parameters(self.low * shrink, self.high * shrink)
+        error: NDArray[np.float32] = self.weight / scale
+        np.rint(error, out=error)
+        np.maximum(error, (self.codes.floor - zero).astype(np.float32), out=error)
+        np.minimum(error, (self.codes.ceiling - zero).astype(np.float32), out=error)
+        error *= scale
+        error -= self.weight
+        if self.root is not None:
+            error *= self.root
+        exact = error.astype(np.float64)
+        exact *= exact
+        losses: Floats = exact.sum(0)
+        return losses
+
+    def cut(self, shrink: float) -> Floats:
+        """What clipping costs the outermost weights of each block, at the least: it grows as ends shrink."""
+        floor, ceiling = self.codes.floor, self.codes.ceiling
+        if floor < 0:
+            scale = np.maximum(self.low / floor, self.high / ceiling)
+            low, high = floor * scale, ceiling * scale
+        else:  # an exact zero moves the ends by half a step
+            half = (self.high - self.low) / (ceiling - floor) / 2.0
+            low, high = self.low - half, self.high + half
+        low_error = np.maximum(low * shrink * _SLACK - self.low, 0.0) * self.low_root
+        high_error = np.maximum(self.high - high * shrink * _SLACK, 0.0) * self.high_root
+        cut: Floats = np.square(low_error) + np.square(high_error)
+        return cut
+
+
+def _best_shrink(columns: _Columns) -> Floats:
+    """The largest of _SHRINK with the least error in each block: [blocks]."""
+    factors, least = np.ones(columns.low.size), np.full(columns.low.size, np.inf)
+    left = np.arange(columns.low.size)
+    for number, shrink in enumerate(_SHRINK):
+        if number % _LOOK == _LOOK - 1:
+            open_ = columns.cut(shrink) < least[left]
+            columns, left = columns.some(open_), left[open_]
+        loss = columns.losses(shrink)
+        better = loss < least[left]
+        least[left[better]], factors[left[better]] = loss[better], shrink
     return factors

@@ -56,12 +56,12 @@ def fit_scales(weight: Floats, gram: Floats, grid: Grid, codes: Codes, stored: S
     columns, groups = weight.shape[1], grid.scale.shape[1]
     scale = grid.scale.copy()
     steps = codes - grid.spread(columns)[1]
-    product = (weight - grid.dequantize(codes)) @ gram
+    error = weight - grid.dequantize(codes)
     for group in range(groups):
         at = slice(group * grid.group, min((group + 1) * grid.group, columns))
         part, now = steps[:, at].astype(np.float64), scale[:, group].astype(np.float64)
         curvature = np.einsum("ij,ij->i", part @ gram[at, at], part)
-        slope = np.einsum("ij,ij->i", product[:, at], part)
+        slope = np.einsum("ij,ij->i", error @ gram[:, at], part)
         moves = np.divide(slope, curvature, out=np.zeros_like(slope), where=curvature > 0.0)
         wish = np.clip(now + moves, now / _LARGEST_STEP, now * _LARGEST_STEP)
         kept = stored(wish.astype(np.float32))
@@ -69,5 +69,5 @@ def fit_scales(weight: Floats, gram: Floats, grid: Grid, codes: Codes, stored: S
         gain = change * (2.0 * slope - change * curvature)
         change = np.where(gain > 0.0, change, 0.0)
         scale[:, group] = np.where(gain > 0.0, kept, scale[:, group])
-        product -= (change[:, None] * part) @ gram[at]
+        error[:, at] -= change[:, None] * part
     return replace(grid, scale=scale)
