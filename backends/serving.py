@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from lwc.compiler.core.backend import Feeds, Port
 from lwc.compiler.core.errors import BadCalibration, BadInput, LwcError, UnsupportedOperator
 from lwc.compiler.core.mapped import place_of, release_pages
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.skeleton import initialized, standing_in
 from lwc.compiler.core.storage import append_tensor, reference
 
@@ -52,7 +52,7 @@ def handed_over(model: Model) -> Iterator[bytes | Path]:
     if model.weight_bytes() < IN_MEMORY_BYTES:
         yield _in_memory(model).to_proto().SerializeToString()
         return
-    with tempfile.TemporaryDirectory(prefix="lwc-session-") as folder:
+    with temporary_folder("session") as folder:
         path = Path(folder) / MODEL_FILE
         model.save(path, external_data=True)
         yield path
@@ -65,7 +65,7 @@ def referred(model: Model) -> Iterator[tuple[bytes, Path]]:
     Weights that lie in files already stay there, all others are written to one that lasts as long as the
     block. Nothing is copied in memory, and pages of weights that were read are given back.
     """
-    with tempfile.TemporaryDirectory(prefix="lwc-session-") as temporary:
+    with temporary_folder("session") as temporary:
         own = Path(os.path.realpath(temporary)) / f"{MODEL_FILE}.data"
         tensors = [(value, tensor) for value, tensor in initialized(model.ir) if _is_large(tensor)]
         found = ((value, place_of(tensor)) for value, tensor in tensors)

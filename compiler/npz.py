@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.core.backend import Port
 from lwc.compiler.core.errors import BadCalibration
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.fitting import missing
 
 Array = NDArray[Any]
@@ -200,7 +201,7 @@ def open_npz(
                     while limit is None and stream.read(_PIECE):
                         pass  # to the end, where zipfile compares the checksum
                 else:
-                    folder = folder or tempfile.TemporaryDirectory(prefix="lwc-samples-")
+                    folder = folder or temporary_folder("samples")
                     place, offset = Path(folder.name) / f"{len(arrays)}.raw", 0
                     require_disk(Path(folder.name), member.file_size)
                     with place.open("wb") as out:

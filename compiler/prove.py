@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, Port, S
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy, Latency, LatencyPair, OutputFidelity
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import Target
 from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_memory, score
 from lwc.compiler.metrics import Outputs, Sample
@@ -133,7 +133,7 @@ def prove(
     """
     if objective == "size":
         candidates = [_slim(candidate) for candidate in candidates]
-    with tempfile.TemporaryDirectory(prefix=".lwc-build-", dir=folder.parent) as aside:
+    with temporary_folder("build", beside=folder.parent) as aside:
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
         entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(bold)]

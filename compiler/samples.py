@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.core.backend import Port
 from lwc.compiler.core.errors import BadCalibration, LwcError, UsageError
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.fitting import fit
 from lwc.compiler.npz import StoredArray, open_npz, reading, require_disk, table
 
@@ -164,7 +165,7 @@ class SpooledSamples:
 
 def spooled(samples: Iterable[object], inputs: Sequence[Port], limit: int | None, name: str) -> SpooledSamples:
     """Run through an iterable once and keep its samples on disk. Raises BadCalibration."""
-    folder = tempfile.TemporaryDirectory(prefix="lwc-samples-")
+    folder = temporary_folder("samples")
     path = Path(folder.name) / "samples.raw"
     index: list[Mapping[str, StoredArray]] = []
     with path.open("wb") as file:

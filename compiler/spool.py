@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.metrics import Outputs
 
 IN_MEMORY_BYTES = 128_000_000
@@ -28,7 +29,7 @@ class Spool:
             self._kept.append(outputs)
             return
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="lwc-outputs-")
+            self._folder = temporary_folder("outputs")
         path = Path(self._folder.name) / f"{len(self._kept)}.pickle"
         path.write_bytes(pickle.dumps(dict(outputs), protocol=5))
         self._kept.append(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -28,6 +27,7 @@ from lwc.backends.serving import (
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import BYTE_OPS, Target, host
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class OnnxRuntime:
 
         feeds are taken in turn, after two runs that are not counted.
         """
-        with tempfile.TemporaryDirectory(prefix="lwc-profile-") as folder:
+        with temporary_folder("profile") as folder:
             options = session_options(target)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "ort")

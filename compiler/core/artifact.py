@@ -33,6 +33,7 @@ from lwc.compiler.core.report import (
     OutputFidelity,
     SiteReport,
 )
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import Target
 
 SCHEMA = 1
@@ -122,14 +123,11 @@ def replacing(out: Path) -> Iterator[Path]:
     """An empty folder beside `out` that takes its place when the block ends well and vanishes when it does not."""
     check_destination(out)
     out = out.absolute()
-    aside = out.with_name(f".{out.name}.{os.getpid()}.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
+    with temporary_folder("artifact", beside=out.parent) as holder:
+        aside = Path(holder) / out.name
+        aside.mkdir()
         yield aside
         _swap(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def seal(folder: Path, backend: str, target: Target, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:

@@ -10,7 +10,6 @@ import ctypes
 import functools
 import mmap
 import os
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+from lwc.compiler.core.scratch import temporary_file
 
 ALIGNMENT = 4096  # a page, so that runtimes can map single tensors
 IN_FILE_BYTES = 1 << 20  # arrays from this size on are worth a file of their own
@@ -95,8 +96,7 @@ def put_place(tensor: ir.Tensor[Any] | ir.PackedTensor[Any], place: Place) -> No
 
 def moved_to_file(parts: Iterable[bytes | memoryview]) -> list[tuple[memoryview, Place]]:
     """Write the bytes to one temporary file, which goes when nothing maps it any more; each part from there."""
-    handle, name = tempfile.mkstemp(prefix="lwc-weights-")
-    path = Path(name)
+    handle, path = temporary_file("weights")
     spans: list[tuple[int, int]] = []
     with os.fdopen(handle, "wb") as file:
         for part in parts:
