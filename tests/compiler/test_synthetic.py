@@ -197,3 +197,7 @@ def test_a_model_that_takes_no_likely_size_asks_for_samples():
 def test_strings_cannot_be_made_up():
     with pytest.raises(BadCalibration, match=r"'text'.*--calib"):
         synthesize([Port("text", np.dtype(np.object_), ("n",))], None, 1)
+
+
+def test_a_scalar_of_floats_is_made_too():
+    assert sample_of(Port("threshold", F32, ()))["threshold"].shape == ()
