@@ -161,7 +161,8 @@ class SyntheticSamples:
                 return np.rint(255.0 * pictures)
             return (pictures - _MEAN) / _DEVIATION
         samples = max(shape, default=0)
-        named = _SOUND.search(port.name) or (len(shape) <= 2 and not all(isinstance(size, int) for size in port.shape[-1:]))
+        free = not all(isinstance(size, int) for size in port.shape[-1:])
+        named = _SOUND.search(port.name) or (len(shape) <= 2 and free)
         if samples > 4000 or (named and len(shape) <= 3 and samples >= 256):
             others = math.prod(shape) // samples
             waves = np.stack([sound(rng, samples) for _ in range(others)])

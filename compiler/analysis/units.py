@@ -82,6 +82,8 @@ def unit_of(node: ir.Node) -> Unit | str:
         return "it is quantized already"
     if any(value is not None and value.dtype not in (None, ir.DataType.FLOAT) for value in node.inputs):
         return "it does not compute in float32"
+    if any(is_constant(value) and not array_of(value).size for value in node.inputs if value is not None):
+        return "one of its constants is empty"
     if factor(node) is not None:
         return "it only rescales, which its neighbours do for nothing"
     if node.op_type in WEIGHT_OPS and len(node.inputs) > 1 and is_constant(node.inputs[1]):

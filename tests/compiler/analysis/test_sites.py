@@ -179,6 +179,12 @@ def test_macs_count_multiply_accumulates(text: str, weight: tuple[int, ...], exp
     assert macs(node(model, "ny")) == expected
 
 
+def test_empty_constants_are_no_sites() -> None:
+    model = read("(float[N,4] x) => (float[M,4] y, float[N,0] e) { e = MatMul (x, w) y = Concat<axis=0> (x, c) }",
+                 w=(4, 0), c=(0, 4))  # fmt: skip
+    assert names(model) == []
+
+
 def test_macs_of_integer_forms_are_those_of_the_float_ones() -> None:
     text = "(uint8[2, 6] x) => (int32[2, 5] y) { y = MatMulInteger (x, w) }"
     proto = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> agraph ' + text)
