@@ -5,6 +5,7 @@ All of it is arithmetic, the same on every runtime, and so measured once, on one
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,9 +26,11 @@ from lwc.compiler.search.job import Change, Evaluator, job_of
 from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
 from lwc.compiler.search.rounding import gram_sources
 from lwc.compiler.search.row_grams import row_grams
-from lwc.compiler.search.sensitivity import measured_losses, samples_for
+from lwc.compiler.search.sensitivity import layer_losses, layers_suffice, measured_losses, samples_for
 from lwc.compiler.search.value_stats import stats_of_values
 from lwc.compiler.search.workers import Processes
+
+log = logging.getLogger(__name__)
 
 RANGE_SAMPLES = 4  # on which the candidates for activation ranges are compared
 
@@ -92,13 +95,20 @@ class Numbers:
         return stats
 
     def measure_losses(self, options: Mapping[Site, Sequence[Choice]]) -> None:
-        """Relative squared error of the model's outputs with each choice alone; what is known stays."""
+        """Relative squared error of the model's outputs with each choice alone; what is known stays.
+
+        Of a large model that is rounded in one way or not, that of the layers' own outputs: see search.sensitivity.
+        """
         missing = {
             site: [choice for choice in choices if (site, choice) not in self.losses]
             for site, choices in options.items()
         }
         measurements = sum(map(len, missing.values()))
         if not measurements:
+            return
+        if layers_suffice(self.bench, options):
+            log.info("a large model with one format to choose: losses are those of single layers, not measured")
+            self.losses |= layer_losses(self.bench, missing, self.each)
             return
         total = sum(macs(node) for node in self.bench.model.graph)
         count = samples_for(total, measurements, len(self.bench.samples))

@@ -14,14 +14,14 @@ import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.rows import rows_of
-from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.analysis.weights import WeightView, weight_views, weights_at
 from lwc.compiler.core.errors import BadPlan
 from lwc.compiler.core.plan import Choice, Site, Weight4, WeightOnly
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.precision.solved import solved_weight
 from lwc.passes.precision.weight_forms import stored
 from lwc.passes.precision.weight_only import matrix_of
-from lwc.passes.solvers.grid import REFIT, Floats
+from lwc.passes.solvers.grid import REFIT, Floats, Weights
 from lwc.passes.solvers.roundings import loss
 
 WAYS = (("mse", "nearest"), (REFIT, "gptq"))
@@ -81,6 +81,38 @@ def needs_gram(choice: Choice) -> bool:
     if not isinstance(choice, WeightOnly):
         return False
     return choice.rounding != "nearest" or choice.weight_range in ("hessian", "learned", REFIT)
+
+
+def relative_loss(
+    site: Site,
+    node: ir.Node,
+    choice: WeightOnly,
+    stats: LayerStats | None,
+    memo: MutableMapping[Any, Any],
+    *,
+    portable: bool = False,
+) -> float:
+    """tr(E H E^T) / tr(W H W^T), E what rounding changes: all weights of the node together.
+
+    H is the Gram matrix of the layer's input, or the identity where none is known.
+    memo: PassContext.solved, where what was solved before is found;  portable: see Target
+    """
+    noise = power = 0.0
+    for reader, view in weights_at(node):
+        kept = stored(reader, view, choice, portable=portable)
+        weight = matrix_of(reader, site, kept)
+        codes, grid = solved_weight(weight, replace(choice, group=kept.group), stats, memo)
+        gram = stats.gram if stats is not None and (view.sees_activation or site.op == "Gather") else None
+        exact, rounded = weight.numbers(), grid.dequantize(codes.astype(np.int32))
+        noise += _cost(exact - rounded, gram)
+        power += _cost(exact, gram)
+    return noise / power if power > 0.0 else 0.0
+
+
+def _cost(error: Weights, gram: Floats | None) -> float:
+    if gram is None:
+        return float(np.vdot(error, error))
+    return loss(error, gram, np.zeros_like(error))
 
 
 def _seeing_view(node: ir.Node) -> WeightView | None:

@@ -1,16 +1,51 @@
-"""Measured loss of each choice at each site: the choice alone, the rest in float, run on a few samples."""
+"""Measured loss of each choice at each site: the choice alone, the rest in float, run on a few samples.
+
+Of a large model whose weights are to be rounded in one way or not at all, losses are taken from its layers instead.
+Whether all of it may be rounded is seen by running that; losses only say which sites to take back first, and are
+not worth a session of most of the model for each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site
+from lwc.compiler.core.backend import OPEN_BYTES
+from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, WeightOnly
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.job import Change, Evaluator, job_of
 from lwc.compiler.search.partial import PartialRuns
+from lwc.compiler.search.rounding import relative_loss
 
 MOST_SAMPLES = 8
 MULTIPLY_ADDS = 4e11  # of all the runs together: some 10 s on two cores
+
+
+def layers_suffice(bench: Workbench, options: Mapping[Site, Sequence[Choice]]) -> bool:
+    """Whether the losses of layers do: the model is large, and no site has two ways of rounding its weights."""
+    changes = [[choice for choice in choices if not isinstance(choice, Float)] for choices in options.values()]
+    single = all(len(found) <= 1 and all(isinstance(choice, WeightOnly) for choice in found) for found in changes)
+    return single and bench.model.weight_bytes() > OPEN_BYTES
+
+
+def layer_losses(
+    bench: Workbench, options: Mapping[Site, Sequence[Choice]], each: Callable[[], None] = lambda: None
+) -> dict[tuple[Site, Choice], float]:
+    """Relative squared error of each site's own output, by its Gram matrix, for weight-only choices; 0 for float.
+
+    Where no Gram matrix is known it is that of the weights;  each: called after every choice that is not float
+    """
+    nodes = {node.name: node for node in bench.model.graph}
+    apply = bench.apply
+    losses: dict[tuple[Site, Choice], float] = {}
+    for site, choices in options.items():
+        for choice in choices:
+            losses[site, choice] = 0.0
+            if isinstance(choice, WeightOnly):
+                losses[site, choice] = relative_loss(
+                    site, nodes[site.name], choice, apply.stats.get(site), apply.solved, portable=apply.target.portable
+                )
+                each()
+    return losses
 
 
 def measured_losses(

@@ -37,6 +37,23 @@ def test_mse_is_never_worse_than_minmax_in_any_block(weight, group, limits):
     assert (squared(blocks, mse(blocks, None)) <= squared(blocks, minmax(blocks, None))).all()
 
 
+@pytest.mark.parametrize("limits", [(-8, 7), (0, 15), (-2, 1), (0, 3), (0, 255)])
+@pytest.mark.parametrize("degrees", [1, 3, 100])
+def test_no_block_is_left_out_before_its_best_share(limits, degrees):
+    """Outliers, some of which cost nothing: best shares lie anywhere between both ends."""
+    rng = np.random.default_rng(degrees)
+    weight = rng.standard_t(degrees, size=(40, 96)).astype(np.float32)
+    weight[0], weight[1] = 0.0, np.abs(weight[1])
+    costs = rng.exponential(size=96) * (np.arange(96) % 3 > 0)
+    blocks = Blocks.of(weight, 16, *limits)
+    shares = np.linspace(1.0, 0.3, 71)
+    for importance, each in ((None, 1.0), (costs, costs.reshape(6, 16))):
+        tried = [squared(blocks, (blocks.low * share, blocks.high * share), each) for share in shares]
+        found = squared(blocks, hessian(blocks, importance), each)
+        np.testing.assert_allclose(found, np.min(tried, axis=0), rtol=1e-5)
+    assert len(np.unique(np.argmin(tried, axis=0))) > 10
+
+
 @pytest.mark.parametrize("limits", [(-8, 7), (0, 15)])
 def test_mse_finds_the_best_of_all_shares(limits):
     weight = np.random.default_rng(0).standard_t(3, size=(5, 24)).astype(np.float32)
