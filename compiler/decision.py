@@ -19,7 +19,6 @@ from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
 from lwc.compiler.search.ledger import Limits, limits_for
 from lwc.compiler.search.numbers import Numbers
-from lwc.compiler.search.pareto import weight_bytes_of
 from lwc.compiler.search.rescale import Rescaler, scaled
 from lwc.compiler.search.rounding import needs_gram, solving_sources
 from lwc.compiler.search.solve import Objective
@@ -117,9 +116,12 @@ def decide(
             decider.space,
             lambda plan: not bench.refusal(plan) and judge.holds(bench.session(plan)),
             f"the metric falls by more than {options.max_drop:g} on held-out samples",
+            decider.wanted.objective,
         )
         ratio = _ratio_of_bytes(decider.space) if options.objective == "size" else bench.ratio
-        settled = prefer_safer(plan, decider.space, lambda plan: judge.verdict(bench.session(plan)), ratio)
+        settled = prefer_safer(
+            plan, decider.space, lambda plan: judge.verdict(bench.session(plan)), ratio, decider.wanted.objective
+        )
     bench.close()
     numbers.bench.close()
     reverted = [*found.reverted, *reverted, *settled.reverted]
@@ -142,7 +144,7 @@ def hard_limits(decider: Decider, options: CompileOptions) -> Limits:
     bench = decider.bench
     float_ms = bench.milliseconds(Plan())
     size = None if options.max_size_mb is None else options.max_size_mb * 1e6
-    return limits_for(decider.space, float_ms, weight_bytes_of(bench.model), options.max_latency_ms, size)
+    return limits_for(decider.space, float_ms, bench.model.weight_bytes(), options.max_latency_ms, size)
 
 
 def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Numbers:

@@ -38,9 +38,10 @@ def slimmed(model: Model, kept: Collection[str]) -> Model:
         outer = {*part.inputs, *part.outputs}
         for node in part:
             node.name = node.name if node.name in kept else None
-            for value in node.outputs:
-                if value not in outer:
-                    value.type = value.shape = None
+        made = (value for node in part for value in node.outputs)
+        for value in (*part.initializers.values(), *made):
+            if value not in outer:
+                value.type = value.shape = None
     return fork
 
 

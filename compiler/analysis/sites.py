@@ -30,7 +30,7 @@ from lwc.compiler.core.plan import (
 )
 from lwc.compiler.core.target import Target
 
-WORTH_STORING = 512  # values
+WORTH_STORING = 128  # values
 SITE_KEY = "lwc.site"  # in the metadata of nodes that a pass adds to a site: their time is the site's
 
 
@@ -104,7 +104,7 @@ def _is_float_layer(node: ir.Node) -> bool:
 
 
 def _worth_storing(node: ir.Node) -> bool:
-    """Whether integers instead of its float32 constants make the file smaller: nodes and names take up to 500 bytes."""
+    """Whether integers instead of its float32 constants make the file smaller: nodes for them take some 200 bytes."""
     return sum(view.rows * view.columns for _, view in weights_at(node)) >= WORTH_STORING
 
 

@@ -75,7 +75,7 @@ class Model:
         yield from self.ir.graph.all_nodes()
 
     def weight_bytes(self) -> int:
-        """Bytes of all weights of the graph and its subgraphs, as in a file: a shared tensor counts each time."""
+        """Bytes of all weights of the graph and its subgraphs, as in a file: of a tensor under two names both count."""
         return sum(
             value.const_value.nbytes
             for graph in self.ir.graphs()

@@ -142,6 +142,24 @@ def weight_bytes(node: ir.Node, choice: Choice, target: Target | None = None) ->
     return total - sum(_saved(reader.inputs[view.index], width) for reader, view in weights_at(node))
 
 
+def graph_bytes(node: ir.Node, choice: Choice) -> int:
+    """What the choice adds to a file beside weights: nodes, and constants with their names and shapes; about.
+
+    Counted in files of ppocr-cls and basic-pitch without names and notes (see slim).
+    """
+    views = len(weights_at(node))
+    if isinstance(choice, WeightOnly):
+        return views * (5 * _NODE + 2 * _CONSTANT)
+    if isinstance(choice, Weight16):
+        return views * _NODE
+    if not isinstance(choice, StaticInt8 | DynamicInt8):
+        return 0
+    # A scale per output for the weight and one for the bias; codes in the bias take what its numbers took.
+    outputs = sum(view.rows for _, view in weights_at(node)[:1])
+    return 2 * _NODE + 2 * _CONSTANT + (2 * (_NODE + 2 * _CONSTANT) + 8 * outputs if views else 0)
+
+
+_NODE, _CONSTANT = 30, 20
 _WIDTHS: Mapping[type[Choice], int] = {Weight16: 2, Float16: 2, BFloat16: 2, Float8: 1}
 
 

@@ -12,13 +12,14 @@ from lwc.compiler.analysis.sites import choices_of, find_sites, macs
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8, Weight16, WeightOnly
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.biases import choose_biases
-from lwc.compiler.search.cost import crossing_rates, crossings, measured_costs, weight_bytes
+from lwc.compiler.search.cost import crossing_rates, crossings, graph_bytes, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
 from lwc.compiler.search.find import Finder, Found
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.numbers import RANGE_SAMPLES, Numbers
 from lwc.compiler.search.rounding import choose_roundings, sites_to_solve
+from lwc.compiler.search.shared_weights import sharing_sites
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Crossing, Option, Space
 from lwc.passes.precision import required_values
@@ -112,12 +113,14 @@ class Decider:
         nodes = self._nodes()
         options = {
             site: tuple(
-                Option(c, self._costs[site, c], weight_bytes(nodes[site.name], c, self.bench.target), losses[site, c])
-                for c in choices
+                Option(c, self._costs[site, c], self._bytes(nodes[site.name], c), losses[site, c]) for c in choices
             )
             for site, choices in self.offered.items()
         }
         self.space = Space(options, self._crossings() if options else ())
+
+    def _bytes(self, node: ir.Node, choice: Choice) -> int:
+        return weight_bytes(node, choice, self.bench.target) + graph_bytes(node, choice)
 
     def search(self, limits: Limits | None = None) -> Found:
         """The plan. limits: hard budgets of the sites together."""
@@ -125,9 +128,13 @@ class Decider:
         effort = effort_for(sum(macs(node) for node in self.bench.model.graph), samples, self.wanted.seed)
         finder = Finder(
             self.space, self.numbers.ranges, self.bench, self.wanted.max_drop, self._classes(), self.wanted.objective,
-            self.each, limits or Limits(), effort,
+            self.each, limits or Limits(), effort, self._sharing(),
         )  # fmt: skip
         return finder.find()
+
+    def _sharing(self) -> list[tuple[Site, ...]]:
+        groups = sharing_sites(self.bench.model, self.offered)
+        return [sites for sites in groups if len({self.offered.get(site) for site in sites}) == 1]
 
     def static_choices(self) -> dict[Site, Choice]:
         """Every site that can be static int8, with that choice."""

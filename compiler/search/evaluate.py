@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lwc.compiler.core.backend import OPEN_BYTES, Backend, Session
 from lwc.compiler.core.cache import Cache
@@ -97,12 +99,20 @@ class Workbench:
             self.cache.put("trial", key, known)
         return str(known)
 
+    def weight_bytes(self, plan: Plan) -> int:
+        """Bytes of all weights under the plan."""
+        return self.apply(self.model, plan).weight_bytes()
+
     def value(self, plan: Plan) -> float:
         """The metric over the search samples; -inf for a plan that cannot run."""
         return self._if_it_runs(plan, -math.inf, lambda: self._value(plan))
 
     def noise(self, plan: Plan, count: int) -> float:
-        """Mean over outputs and the first `count` samples of the relative squared error; inf if it cannot run."""
+        """Mean over outputs and the first `count` samples of the relative squared error; inf if it cannot run.
+
+        Relative to the power of the sample, or of the mean one where that is more: what is left of silence is no
+        measure of noise.
+        """
         count = min(count, len(self.samples))
         return self._if_it_runs(plan, math.inf, lambda: float(np.mean(self._read(plan, count).errors[:count])))
 
@@ -178,12 +188,21 @@ class Workbench:
     def _read(self, plan: Plan, count: int, enough: float = math.inf) -> Reading:
         """What is known once the first `count` samples were looked at, or so many that errors sum up to `enough`."""
         key = (*self.key, plan.digest())
-        known = self.cache.get("reading", key)
+        known = self.cache.get("readings", key)
         reading = Reading() if known is None else Reading(*known)
         if reading.lacks(count, len(self.samples), enough):
             reading = self._read_on(reading, self.session(plan), count, enough)
-            self.cache.put("reading", key, [reading.errors, reading.scores, reading.value])
+            self.cache.put("readings", key, [reading.errors, reading.scores, reading.value])
         return reading
+
+    @cached_property
+    def _powers(self) -> Mapping[str, float]:
+        """Mean power of each output over the samples."""
+        sums: dict[str, float] = {}
+        for index in range(len(self.samples)):
+            for name, output in numeric(self.originals(index)).items():
+                sums[name] = sums.get(name, 0.0) + power(output)
+        return {name: total / len(self.samples) for name, total in sums.items()}
 
     def _read_on(self, before: Reading, session: Session, count: int, enough: float) -> Reading:
         """Samples behind those that were looked at before; all anew where the metric is one of the whole set."""
@@ -193,7 +212,7 @@ class Workbench:
         while len(errors) < count and sum(errors) <= enough:
             sample, original = self.samples[len(errors)], self.originals(len(errors))
             outputs = session.run(sample)
-            errors.append(relative_error(original, outputs))
+            errors.append(relative_error(original, outputs, self._powers))
             if metric.score:
                 scores.append(float(metric.score(outputs, sample, original)))
             if running:
@@ -221,29 +240,40 @@ class Reading:
         return len(self.errors) < count or (count == whole and self.value is None)
 
 
-def relative_error(want: Outputs, got: Outputs) -> float:
-    """Mean over numeric outputs of ||want - got||^2 / ||want - mean(want)||^2, at most 1e3 each.
+def relative_error(want: Outputs, got: Outputs, least: Mapping[str, float] | None = None) -> float:
+    """Mean over numeric outputs of ||want - got||^2 / power(want), at most 1e3 each.
 
-    A single value does not vary: it counts relative to itself.
+    least: output -> power that it has at least
     """
     errors = []
-    for name, expected in want.items():
-        if not (isinstance(expected, np.ndarray) and np.issubdtype(expected.dtype, np.floating)):
-            continue
+    for name, expected in numeric(want).items():
         found = got[name]
         if found.shape != expected.shape:
             errors.append(1.0)
             continue
-        a, b = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-        finite = np.isfinite(a)
-        if not finite.all():
-            a, b = a[finite], b[finite]
-        error, centered = a - b, a - (a.mean() if a.size > 1 else 0.0)
-        noise, signal = float(error @ error), float(centered @ centered)
+        finite = np.isfinite(expected)
+        error = expected.astype(np.float64)[finite] - found.astype(np.float64)[finite]
+        noise = float(error @ error)
         if not np.isfinite(noise):
             errors.append(1e3)
         elif noise > 0.0:
-            errors.append(min(1e3, noise / max(signal, 1e-12 * max(1.0, float(a @ a)))))
+            errors.append(min(1e3, noise / max(power(expected), (least or {}).get(name, 0.0))))
         else:
             errors.append(0.0)
     return float(np.mean(errors)) if errors else 0.0
+
+
+def numeric(outputs: Outputs) -> dict[str, NDArray[Any]]:
+    """The outputs that are arrays of floating numbers."""
+    return {
+        name: output
+        for name, output in outputs.items()
+        if isinstance(output, np.ndarray) and np.issubdtype(output.dtype, np.floating)
+    }
+
+
+def power(output: NDArray[Any]) -> float:
+    """||a - mean(a)||^2 of the finite numbers, above 0; a single value does not vary: it counts as it is."""
+    numbers = output[np.isfinite(output)].astype(np.float64)
+    centered = numbers - (numbers.mean() if numbers.size > 1 else 0.0)
+    return max(float(centered @ centered), 1e-12 * max(1.0, float(numbers @ numbers)))

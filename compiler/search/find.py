@@ -12,7 +12,7 @@ from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
 from lwc.compiler.search.ledger import Ledger, Limits
 from lwc.compiler.search.solve import Objective, solve
-from lwc.compiler.search.space import Space, crossing_ms, plan_of
+from lwc.compiler.search.space import Option, Space, crossing_ms, plan_of
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Finder:
     max_drop: the metric may fall by so much below the float model's
     classes: sites grouped by what they are (depthwise Conv, MatMul, ...), flipped together on the clock
     limits: hard budgets of the sites together;  effort: of evolution, where losses do not add up; None: none
+    sharing: sites that read one weight and offer the same choices
     """
 
     space: Space
@@ -59,12 +60,15 @@ class Finder:
     each: Callable[[], None] = lambda: None
     limits: Limits = field(default_factory=Limits)
     effort: Effort | None = None
+    sharing: Sequence[tuple[Site, ...]] = ()
     reverted: list[Revert] = field(default_factory=list)
 
     def find(self) -> Found:
         """The best plan; all in float when nothing else pays."""
         plan = self._evolved(self._extended(self._fastest_within_budget()))
-        if self.objective != "size":
+        if self.objective == "size":
+            plan = self._join(plan)
+        else:
             plan = self._flip_classes(plan)
             plan = self._try_uniform(plan)
             plan = self._only_if_faster(plan)
@@ -120,6 +124,19 @@ class Finder:
             return plan
         better = refine(self.bench, self.space, plan, Goal(self.objective, limits=self.limits), self.effort, self.each)
         return better if better is plan or self.holds(better) else plan
+
+    def _join(self, plan: Plan) -> Plan:
+        """Sites that share a weight in one format, where that is smaller and holds: two formats store it twice."""
+        for sites in self.sharing:
+            kinds = {plan.choices[site] for site in sites if site in plan.choices}
+            common = [o for o in self.space.options[sites[0]] if o.choice in kinds]
+            for option in sorted(common, key=lambda option: option.bytes):
+                candidate = self._tidy({**plan.choices, **dict.fromkeys(sites, option.choice)})
+                self.each()
+                if self.bench.weight_bytes(candidate) < self.bench.weight_bytes(plan) and self.holds(candidate):
+                    plan = candidate
+                    break
+        return plan
 
     def _flip_classes(self, plan: Plan) -> Plan:
         """Take a class of sites out of the plan, or in, where the clock says it is faster and the budget holds."""
@@ -204,14 +221,30 @@ class Finder:
         )
 
 
-def revert_until(plan: Plan, space: Space, holds: Callable[[Plan], bool], reason: str) -> tuple[Plan, list[Revert]]:
-    """Take back the worst sites, one, then two, four ... until the budget holds; ends at the float model."""
+def revert_until(
+    plan: Plan, space: Space, holds: Callable[[Plan], bool], reason: str, objective: Objective = "latency"
+) -> tuple[Plan, list[Revert]]:
+    """Take back the worst sites, one, then two, four ... until the budget holds; ends at the float model.
+
+    A site goes to its cheapest choice that loses less than half as much, in the end to float.
+    """
     reverted: list[Revert] = []
     step = 1
     while plan.choices and not holds(plan):
         worst = sorted(plan.choices, key=lambda site: (-space.option(site, plan.choices[site]).loss, site))[:step]
         reverted.extend(Revert(site, plan.choices[site], reason) for site in worst)
-        rest = {site: choice for site, choice in plan.choices.items() if site not in worst}
-        plan = Plan(rest, plan.ranges if rest else {})
+        safer = {site: _safer(space.options[site], plan.choices[site], objective) for site in worst}
+        plan = plan_of({**plan.choices, **safer}, plan.ranges)
         step *= 2
     return plan, reverted
+
+
+def _safer(options: Sequence[Option], choice: Choice, objective: Objective) -> Choice:
+    """The cheapest choice that loses less than half as much and costs less than float; else float."""
+
+    def cost(option: Option) -> float:
+        return option.bytes if objective == "size" else option.ms
+
+    floating, now = options[0], next(option for option in options if option.choice == choice)
+    found = [o for o in options[1:] if o.loss < now.loss / 2 and cost(o) < cost(floating)]
+    return min(found, key=cost, default=floating).choice

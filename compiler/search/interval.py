@@ -15,9 +15,11 @@ from typing import Literal
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy
 from lwc.compiler.search.find import Revert, revert_until
+from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Space
 
 Standing = Literal["held", "broken", "straddles"]
+_GOOD = {"latency": "fast", "throughput": "fast", "size": "small"}
 MOST_SLOWER = 1.03  # what a safer plan may cost in time
 
 
@@ -105,22 +107,25 @@ def prefer_safer(
     space: Space,
     verdict: Callable[[Plan], Verdict],
     ratio: Callable[[Plan, Plan], float],
+    objective: Objective = "latency",
     most_slower: float = MOST_SLOWER,
 ) -> Settled:
     """Where the plan straddles the budget, take back its worst sites until it holds, if that costs next to no time.
 
-    verdict: on held-out samples;  ratio: time of the first plan over that of the second
+    verdict: on held-out samples;  ratio: time, or size where that is the objective, of the first plan over the second's
     """
     found = verdict(plan)
     if found.standing != "straddles" or not plan.choices:
         return Settled(plan, (), found, "")
-    reason = "the 95 % interval of the drop straddles the budget, and without it the model is as fast"
-    safer, reverted = revert_until(plan, space, lambda each: verdict(each).standing == "held", reason)
+    reason = f"the 95 % interval of the drop straddles the budget, and without it the model is as {_GOOD[objective]}"
+    safer, reverted = revert_until(plan, space, lambda each: verdict(each).standing == "held", reason, objective)
     slower = ratio(safer, plan)
+    measure = "size" if objective == "size" else "time"
     if slower <= most_slower:
-        done = f"A safer plan was taken: {len(reverted)} layers back in float, {slower:.2f}x the time."
+        layers = len({revert.site for revert in reverted})
+        done = f"A safer plan was taken: {layers} layers back in wider formats, {slower:.2f}x the {measure}."
         return Settled(safer, tuple(reverted), verdict(safer), done)
-    return Settled(plan, (), found, f"The plan was kept: the safer one takes {slower:.2f}x its time.")
+    return Settled(plan, (), found, f"The plan was kept: the safer one takes {slower:.2f}x its {measure}.")
 
 
 def count(samples: int) -> str:

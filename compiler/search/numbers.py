@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from lwc.compiler.analysis.activations import collect
@@ -27,6 +28,7 @@ from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
 from lwc.compiler.search.rounding import gram_sources
 from lwc.compiler.search.row_grams import row_grams
 from lwc.compiler.search.sensitivity import layer_losses, layers_suffice, measured_losses, samples_for
+from lwc.compiler.search.shared_weights import add_up_grams, sharing_sites
 from lwc.compiler.search.value_stats import stats_of_values
 from lwc.compiler.search.workers import Processes
 
@@ -73,14 +75,22 @@ class Numbers:
         self.ranges = {name: Range(low, high) for name, (low, high) in known.items()}
 
     def collect_grams(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
-        """Gram matrices of these sites' activations, and of rows that are looked up, put where plans are applied."""
+        """Gram matrices of these sites' activations, and of rows that are looked up, put where plans are applied.
+
+        Sites that read one weight get one matrix, the sum of theirs: their weight is rounded, and stored, once.
+        """
         stats = self.bench.apply.stats
-        missing = {s: name for s, name in activations.items() if s not in stats or stats[s].gram is None}
+        groups = sharing_sites(self.bench.model, activations)
+        nodes = {node.name or "": node for node in self.bench.model.graph}
+        sources = {**activations, **gram_sources(chain.from_iterable(groups), nodes)}
+        missing = {s: name for s, name in sources.items() if s not in stats or stats[s].gram is None}
         tables = tuple(site for site in missing if site.op == "Gather")
         products = {site: name for site, name in missing.items() if site.op != "Gather"}
         if products:
             found = self._statistics(tuple(products), frozenset(products.values()), gram=True)
             stats.update({site: replace(stats.get(site, layer), gram=layer.gram) for site, layer in found.items()})
+            for sites in groups:
+                add_up_grams(sites, stats)
         if tables:
             stats.update(self._row_grams(tables))
         return stats

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.ledger import Objective
@@ -146,21 +145,10 @@ def measure(bench: Workbench, plan: Plan, float_ms: float, samples: int) -> Poin
         plan,
         ms=ratio * float_ms,
         speedup=1.0 / ratio,
-        bytes=weight_bytes_of(bench.apply(bench.model, plan)),
+        bytes=bench.weight_bytes(plan),
         drop=bench.value(Plan()) - bench.value(plan),
         noise=bench.noise(plan, samples),
     )
-
-
-def weight_bytes_of(model: Model) -> int:
-    """Bytes of all weights of the graph and its subgraphs, each tensor once."""
-    tensors = {
-        id(value.const_value): value.const_value.nbytes
-        for graph in model.ir.graphs()
-        for value in graph.initializers.values()
-        if value.const_value is not None
-    }
-    return sum(tensors.values())
 
 
 def _beats(one: Point, other: Point) -> bool:

@@ -24,7 +24,6 @@ from lwc.compiler.core.stats import LayerStats, TensorStats
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.evaluate import Workbench, relative_error
-from lwc.compiler.search.pareto import weight_bytes_of
 from lwc.compiler.search.value_stats import stats_of_values
 from lwc.passes.precision import required_values
 from lwc.passes.precision.equalize_layers import EqualizeLayers, equalizable
@@ -81,7 +80,7 @@ class Rescaler:
 
     def _somewhere(self) -> bool:
         model = self.bench.model
-        small = weight_bytes_of(model) <= self.max_memory_bytes
+        small = model.weight_bytes() <= self.max_memory_bytes
         return small and bool(equalizable(model.ir) or smoothable(model.ir))
 
     def _tried(self) -> tuple[Scaling, ...]:

@@ -19,7 +19,7 @@ ACTIVATIONS: Mapping[type[Choice], str] = {
 class Option:
     """One choice at one site.
 
-    ms: measured time of the site in this format;  bytes: of its weights
+    ms: measured time of the site in this format;  bytes: of its weights, and of what the choice adds to the graph
     loss: measured relative error of the model's outputs when this site alone has the choice
     """
 

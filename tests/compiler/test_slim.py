@@ -77,3 +77,9 @@ def test_an_initializer_may_already_have_a_name_that_is_given_to_another() -> No
     model = Model.from_proto(onnx.parser.parse_model(text))
     feeds = {"a": np.ones(4, np.float32), "which": np.array(True)}
     np.testing.assert_array_equal(run(model, feeds)[0], run(slimmed(model, ()), feeds)[0])
+
+
+def test_initializers_say_their_type_and_shape_once() -> None:
+    slim = slimmed(Model.from_proto(onnx.parser.parse_model(BRANCHES)), ())
+    assert not slim.to_proto().graph.value_info
+    onnx.checker.check_model(slim.to_proto(), full_check=True)

@@ -109,3 +109,11 @@ def test_dynamic_shapes_are_kept(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path / "saved.onnx")
     saved = onnx.load(str(tmp_path / "saved.onnx"))
     assert [helper.printable_value_info(value) for value in saved.graph.input] == ["%x[FLOAT, Nx2]", "%c[BOOL, scalar]"]
+
+
+def test_bytes_of_weights_are_those_that_a_file_holds() -> None:
+    shared = ir.tensor(np.zeros((2, 3), np.float32), name="a")
+    packed = ir.tensor(np.zeros(5, np.uint8), dtype=ir.DataType.UINT8, name="c")
+    values = [ir.Value(name=name, const_value=tensor) for name, tensor in (("a", shared), ("b", shared), ("c", packed))]
+    graph = ir.Graph([], [], nodes=[], initializers=values, opset_imports={"": 21}, name="g")
+    assert Model(ir.Model(graph, ir_version=10), "m").weight_bytes() == 24 + 24 + 5

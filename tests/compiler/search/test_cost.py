@@ -12,30 +12,41 @@ import pytest
 from onnx import numpy_helper
 
 from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.analysis.sites import site_of
+from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import (
     Choice,
     DynamicInt8,
     Float,
     Float8,
     Float16,
+    Plan,
+    Range,
     StaticInt8,
     Weight4,
     Weight8,
     Weight16,
 )
 from lwc.compiler.core.target import NAMED
-from lwc.compiler.search.cost import weight_bytes
+from lwc.compiler.search.apply import Applier
+from lwc.compiler.search.cost import graph_bytes, weight_bytes
+from lwc.compiler.slim import slimmed
 
 TARGET = NAMED["cpu:x86-64-v4"]
 
 
 def nodes(text: str, **shapes: tuple[int, ...]) -> list[ir.Node]:
+    return list(parsed(text, **shapes).graph)
+
+
+def parsed(text: str, **shapes: tuple[int, ...]) -> Model:
     proto = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> agraph ' + text)
     arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
-    model = ir.from_proto(proto)
-    infer_shapes(model)
-    return list(model.graph)
+    proto.graph.node[0].name = "site"
+    model = Model(ir.from_proto(proto), "m")
+    infer_shapes(model.ir)
+    return model
 
 
 GEMM = "(float[2,100] x) => (float[2,40] y) { y = Gemm (x, w, b) }"
@@ -79,3 +90,18 @@ def test_a_weight_of_two_readers_is_counted_once(choice: Choice) -> None:
     one = nodes("(float[2,64] x) => (float[2,64] y) { y = MatMul (x, w) }", w=(64, 64))
     two = nodes("(float[2,64] x) => (float[2,64] y) { t = MatMul (x, w)\n y = MatMul (t, w) }", w=(64, 64))
     assert sum(weight_bytes(node, choice) for node in two) == weight_bytes(one[0], choice)
+
+
+@pytest.mark.parametrize(
+    ("choice", "tolerance"),
+    # In a chain of int8 sites each quantizes one value, a site alone two.
+    [(StaticInt8(), 300), (Weight16(), 60), (Weight8(), 100), (Weight4(24, symmetric=False), 100)],
+)
+def test_what_a_choice_adds_to_a_file_is_about_what_is_predicted(choice: Choice, tolerance: int) -> None:
+    text = "(float[2,16,100] x) => (float[2,40,98] y) { y = Conv (x, w, b) }"
+    before = parsed(text, w=(40, 16, 3), b=(40,))
+    (node,) = before.graph
+    plan = Plan({site_of(node): choice}, {"x": Range(-1.0, 1.0), "y": Range(-1.0, 1.0)})
+    files = [len(slimmed(each, ()).to_proto().SerializeToString()) for each in (before, Applier(TARGET)(before, plan))]
+    predicted = [weight_bytes(node, each) + graph_bytes(node, each) for each in (Float(), choice)]
+    assert abs((files[1] - files[0]) - (predicted[1] - predicted[0])) < tolerance

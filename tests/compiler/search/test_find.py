@@ -1,7 +1,9 @@
 import itertools
 from collections.abc import Callable
 
-from lwc.compiler.core.plan import Float, Plan, Range, Site, StaticInt8, Weight4
+import pytest
+
+from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, StaticInt8, Weight4, Weight8, Weight16
 from lwc.compiler.search.evolve import Effort
 from lwc.compiler.search.find import Finder, revert_until
 from lwc.compiler.search.ledger import Limits
@@ -95,6 +97,52 @@ def test_reverting_takes_the_worst_sites_first_and_names_them() -> None:
     assert [revert.site for revert in reverted][:2] == [SITES[5], SITES[4]]
     assert 1.0 - bench.value(kept) <= 0.02
     assert {*kept.choices, *(revert.site for revert in reverted)} == set(SITES)
+
+
+def test_reverting_stops_at_the_cheapest_choice_that_loses_less_than_half_as_much() -> None:
+    (site,) = SITES[:1]
+    offered = (Float(), 400, 0.0), (Weight16(), 200, 1e-6), (Weight8(), 100, 1e-4), (Weight4(), 50, 1e-2)
+    space = Space({site: tuple(Option(choice, 1.0, size, loss) for choice, size, loss in offered)})
+    passed: list[Plan] = []
+
+    def holds(plan: Plan) -> bool:
+        passed.append(plan)
+        return not plan.choices
+
+    kept, reverted = revert_until(Plan({site: Weight4()}), space, holds, "too lossy", "size")
+    assert kept == Plan()
+    assert [plan.choices.get(site) for plan in passed] == [Weight4(), Weight8(), Weight16()]
+    assert [revert.choice for revert in reverted] == [Weight4(), Weight8(), Weight16()]
+    # None of them is faster than float: for time there is nothing between.
+    assert revert_until(Plan({site: Weight4()}), space, lambda plan: not plan.choices, "")[0] == Plan()
+
+
+class SharedBench(ToyBench):
+    """Every format in use stores the weight of SITES[:3] once; four bits are too lossy in SITES[0]."""
+
+    def __init__(self, lossy: bool) -> None:
+        self.lossy = lossy
+
+    def value(self, plan: Plan) -> float:
+        return 1.0 - (self.lossy and plan.choices.get(SITES[0]) == Weight4())
+
+    def weight_bytes(self, plan: Plan) -> int:
+        sizes = {Weight8(): 100, Weight4(): 50}
+        return sum(sizes.get(choice, 400) for choice in {plan.choices.get(site) for site in SITES[:3]})
+
+
+@pytest.mark.parametrize(("lossy", "joined"), [(True, Weight8()), (False, Weight4())])
+def test_sites_that_share_a_weight_get_one_format_where_that_is_smaller(lossy: bool, joined: Choice) -> None:
+    def options(loss: float) -> tuple[Option, ...]:
+        return Option(Float(), 1.0, 133, 0.0), Option(Weight8(), 1.0, 33, 0.001), Option(Weight4(), 1.0, 17, loss)
+
+    space = Space({site: options(0.5 if site == SITES[0] else 0.004) for site in SITES[:3]})
+    bench = SharedBench(lossy)
+    found = Finder(space, {}, bench, 0.02, {}, "size", sharing=[SITES[:3]]).find()  # type: ignore[arg-type]
+    assert set(found.plan.choices.values()) == {joined}
+    assert len(found.plan.choices) == 3
+    alone = Finder(space, {}, bench, 0.02, {}, "size").find()  # type: ignore[arg-type]
+    assert bench.weight_bytes(found.plan) <= bench.weight_bytes(alone.plan)
 
 
 def test_reverting_ends_at_the_float_model() -> None:

@@ -3,14 +3,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
 import pytest
 
-from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import DynamicInt8, Float, Plan, Range, Site, Weight4, Weight8
 from lwc.compiler.core.report import CompileReport
-from lwc.compiler.search.pareto import Front, Point, candidate_plans, find_front, sweep, weight_bytes_of
+from lwc.compiler.search.pareto import Front, Point, candidate_plans, find_front, sweep
 from lwc.compiler.search.space import Option, Space
 
 SITES = tuple(Site(f"n{i}", "MatMul") for i in range(6))
@@ -131,11 +128,3 @@ def test_the_front_as_json_is_what_the_report_holds() -> None:
     assert first["choices"] == {"int8-dynamic": 1, "w4": 2}
     assert (first["name"], first["front"], second["front"]) == ("01", True, False)
     assert "pareto" in CompileReport.__dataclass_fields__
-
-
-def test_shared_tensors_and_halves_of_bytes_are_counted_right() -> None:
-    shared = ir.tensor(np.zeros((2, 3), np.float32), name="a")
-    packed = ir.tensor(np.zeros(5, np.uint8), dtype=ir.DataType.UINT8, name="c")
-    values = [ir.Value(name=name, const_value=tensor) for name, tensor in (("a", shared), ("b", shared), ("c", packed))]
-    graph = ir.Graph([], [], nodes=[], initializers=values, opset_imports={"": 21}, name="g")
-    assert weight_bytes_of(Model(ir.Model(graph, ir_version=10), "m")) == 24 + 5

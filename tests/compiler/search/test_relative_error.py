@@ -14,3 +14,10 @@ def test_a_single_value_counts_relative_to_itself() -> None:
 def test_several_values_count_relative_to_how_they_vary() -> None:
     want, got = {"y": np.array([100.0, 102.0])}, {"y": np.array([100.0, 103.0])}
     assert relative_error(want, got) == pytest.approx(0.5)
+
+
+def test_what_is_left_of_silence_counts_relative_to_the_least_power() -> None:
+    want, got = {"y": np.array([[1e-3]], np.float32)}, {"y": np.array([[2e-3]], np.float32)}
+    assert relative_error(want, got) == pytest.approx(1.0, rel=1e-3)
+    assert relative_error(want, got, {"y": 0.25}) == pytest.approx(1e-6 / 0.25, rel=1e-3)
+    assert relative_error(want, got, {"y": 1e-9}) == pytest.approx(1.0, rel=1e-3)
