@@ -20,7 +20,8 @@ Ends = tuple[Floats, Floats]
 
 # Below the smallest normal float32, kernels that flush denormals would divide by zero.
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-# Shares of minmax that are tried, as in solvers.rounding.
+# Shares of minmax that are tried. Less than half never pays at 3 bits or more for bell-shaped weights (Banner et al.
+# 2019).
 _SHRINK = tuple(np.linspace(1.0, 0.3, 71).tolist())
 # Weights looked at together, so that all steps of one try stay in a core's cache.
 _CHUNK = 1 << 15

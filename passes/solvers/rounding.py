@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lwc.compiler.core.plan import Range
+from lwc.passes.solvers.ranges import Blocks, minmax, mse
 
 Codes = NDArray[np.integer[Any]]
 ScaleMethod = Literal["minmax", "mse"]
 
 # Below the smallest normal float32, kernels that flush denormals would divide by zero.
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-# Shrinking a weight's range below half never pays at 3 bits or more for bell-shaped weights (Banner et al. 2019).
-_SHRINK = tuple(np.linspace(1.0, 0.3, 71).tolist())
 
 
 def affine_parameters(
@@ -75,12 +74,9 @@ def quantize_per_channel(
     values = np.asarray(weight, dtype=np.float32)
     rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     floor, ceiling = _code_limits(bits, symmetric, reduce_range)
-    low, high = np.zeros(len(rows)), np.zeros(len(rows))
-    if rows.shape[1]:
-        low, high = np.minimum(rows.min(1), 0.0).astype(np.float64), np.maximum(rows.max(1), 0.0).astype(np.float64)
-    scale, zero = _row_parameters(low, high, floor, ceiling)
-    if scale_method == "mse":
-        scale, zero = _least_square_parameters(rows, low, high, floor, ceiling)
+    blocks = Blocks.of(rows, max(rows.shape[1], 1), floor, ceiling)
+    ends = minmax(blocks, None) if scale_method == "minmax" else mse(blocks, None)
+    scale, zero = (found[:, 0] for found in blocks.parameters(*ends))
     dtype = np.int8 if symmetric else np.uint8
     codes = _row_codes(rows, scale, zero, floor, ceiling).astype(dtype)
     if axis is None:
@@ -117,16 +113,6 @@ def _code_limits(bits: int, symmetric: bool, reduce_range: bool) -> tuple[int, i
     return 0, (1 << (bits - reduce_range)) - 1
 
 
-def _row_parameters(
-    low: NDArray[np.float64], high: NDArray[np.float64], floor: int, ceiling: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Scale and zero point per row; floor == -ceiling means symmetric."""
-    exact = np.maximum(-low, high) / ceiling if floor < 0 else (high - low) / (ceiling - floor)
-    scale = np.where(exact > 0, np.maximum(exact, _SMALLEST_SCALE), 1.0).astype(np.float32)
-    zero = np.zeros(len(scale)) if floor < 0 else np.clip(np.rint(floor - low / scale), floor, ceiling)
-    return scale, zero.astype(np.int32)
-
-
 def _row_codes(
     rows: NDArray[np.float32], scale: NDArray[np.float32], zero: NDArray[np.int32], floor: int, ceiling: int
 ) -> NDArray[np.float32]:
@@ -134,21 +120,3 @@ def _row_codes(
     codes += zero[:, None].astype(np.float32)
     codes.clip(floor, ceiling, out=codes)
     return codes
-
-
-def _least_square_parameters(
-    rows: NDArray[np.float32], low: NDArray[np.float64], high: NDArray[np.float64], floor: int, ceiling: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    best_scale, best_zero = _row_parameters(low, high, floor, ceiling)
-    best = np.full(len(rows), np.inf)
-    for shrink in _SHRINK:
-        scale, zero = _row_parameters(low * shrink, high * shrink, floor, ceiling)
-        error = _row_codes(rows, scale, zero, floor, ceiling)
-        error -= zero[:, None].astype(np.float32)
-        error *= scale[:, None]
-        error -= rows
-        loss = np.einsum("ij,ij->i", error, error, dtype=np.float64)
-        better = loss < best
-        best = np.where(better, loss, best)
-        best_scale[better], best_zero[better] = scale[better], zero[better]
-    return best_scale, best_zero
