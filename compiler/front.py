@@ -51,5 +51,5 @@ def _write(
     plan = replace(point.plan, scalings=prepared.scalings)
     model, skipped = prepared.apply.with_skips(prepared.clean, plan)
     candidate = Candidate("plan", model, plan, 0.0, prepared.backend, prepared.target)
-    proof = prove(prepared, judge, [candidate], folder, objective=options.objective, portable=options.portable)
+    proof = prove(prepared, judge, [candidate], folder, options)
     write_artifact(folder, proof, assemble_report(prepared, decision.space, (), skipped, {}, proof, options, timings))

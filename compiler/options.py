@@ -97,6 +97,19 @@ class CompileOptions:
             raise UsageError("A model from memory has no path to derive the output from.", "Give out=FOLDER.")
         return source.with_suffix(".lwc")
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a hard budget of time or size."""
+        return self.max_latency_ms is not None or self.max_size_mb is not None
+
+    def excess(self, median_ms: float, size_bytes: float) -> str:
+        """Which hard budget such a result breaks, in one sentence; empty when it holds them."""
+        if self.max_latency_ms is not None and median_ms > self.max_latency_ms:
+            return f"The best found takes {median_ms:.3g} ms; {self.max_latency_ms:g} ms are allowed."
+        if self.max_size_mb is not None and size_bytes > self.max_size_mb * 1e6:
+            return f"The best found has {size_bytes / 1e6:.3g} MB; {self.max_size_mb:g} MB are allowed."
+        return ""
+
     def resolved(self) -> dict[str, Any]:
         """Every option as plain JSON values, for the report."""
         return {option.name: _plain(getattr(self, option.name)) for option in fields(self)}

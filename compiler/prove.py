@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import Target
 from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_memory, score
 from lwc.compiler.metrics import Outputs, Sample
+from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared
 from lwc.compiler.search.interval import Verdict, stated, verdict_of
 from lwc.compiler.slim import slimmed
@@ -124,54 +125,55 @@ class Judge:
 
 
 def prove(
-    prepared: Prepared, judge: Judge, candidates: list[Candidate], folder: Path, *, objective: str, portable: bool
+    prepared: Prepared, judge: Judge, candidates: list[Candidate], folder: Path, options: CompileOptions
 ) -> Proof:
     """Build the candidates, keep the best good one and put its files into `folder`.
 
-    objective: 'size' tries the smallest first and takes any speed; others the fastest
-    The last candidate is what is left when no other holds the accuracy budget and pays.
+    For size the smallest is tried first and any speed is taken; else the fastest first.
+    The last candidate is what is left when no other holds the accuracy budget and pays. Where none holds all hard
+    budgets, the best is kept as if there were none.
     """
-    if objective == "size":
+    if options.objective == "size" or options.max_size_mb is not None:
         candidates = [_slim(candidate) for candidate in candidates]
     with temporary_folder("build", beside=folder.parent) as aside:
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
-        entries = [_build(candidate, Path(aside) / str(k), portable) for k, candidate in enumerate(bold)]
+        entries = [_build(candidate, Path(aside) / str(k), options.portable) for k, candidate in enumerate(bold)]
         times = race(entries, prepared.feeds)
-        rejected: list[Rejected] = []
-        for found in (*_ordered(entries, times, objective), None):
-            entry = found or _build(safest, Path(aside) / "safest", portable)
-            candidate = entry.candidate
+        rejected: dict[bool, list[Rejected]] = {True: [], False: []}
+        last = functools.cache(lambda: _build(safest, Path(aside) / "safest", options.portable))
+        for entry, strict, final in _turns(_ordered(entries, times, options.objective), last, options.limited):
             if _large([original, *entries]):
                 original.close()
             judged, fidelity = judge.judge(entry.session)
             pair = _compare_latency(original, entry, prepared.feeds)
-            if found and (reason := _against(judged, pair, candidate, objective == "size")):
-                rejected.append(Rejected(candidate.name, candidate.backend.name, reason))
-                if _large([original, *entries]):
-                    entry.close()
-                continue
-            inputs, outputs = entry.session.inputs, entry.session.outputs
-            for each in (original, entry, *entries):
-                each.close()
-            for path in entry.folder.iterdir():
-                shutil.move(path, folder / path.name)
-            feeds = {port.name: prepared.feeds[port.name] for port in inputs}
-            return Proof(
-                candidate,
-                pair,
-                judged,
-                fidelity,
-                original.bytes,
-                entry.bytes,
-                _peak(original.candidate, original.folder, feeds),
-                _peak(candidate, folder, feeds),
-                tuple(rejected),
-                {**_best_of_each(entries, times), candidate.backend.name: pair.compiled.median_ms},
-                inputs,
-                outputs,
-            )
-    raise AssertionError("there is always a last candidate")
+            reason = _against(judged, pair, entry, original, options, strict=strict)
+            if not reason or final:
+                break
+            rejected[strict].append(Rejected(entry.candidate.name, entry.candidate.backend.name, reason))
+            if _large([original, *entries]):
+                entry.close()
+        raced = {**_best_of_each(entries, times), entry.candidate.backend.name: pair.compiled.median_ms}
+        inputs, outputs = entry.session.inputs, entry.session.outputs
+        for each in (original, entry, *entries):
+            each.close()
+        for path in entry.folder.iterdir():
+            shutil.move(path, folder / path.name)
+        feeds = {port.name: prepared.feeds[port.name] for port in inputs}
+        peaks = [_peak(original.candidate, original.folder, feeds), _peak(entry.candidate, folder, feeds)]
+    return Proof(
+        entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, *peaks, tuple(rejected[strict]), raced,
+        inputs, outputs,
+    )  # fmt: skip
+
+
+def _turns(
+    ordered: Sequence[_Entry], last: Callable[[], _Entry], limited: bool
+) -> Iterator[tuple[_Entry, bool, bool]]:
+    """Entries in the order they are tried, whether hard budgets count, and whether it is kept whatever it gives."""
+    for strict in (True, False) if limited else (False,):
+        yield from ((entry, strict, False) for entry in ordered)
+        yield last(), strict, not strict
 
 
 def race(entries: Sequence[_Entry], feeds: Sample) -> list[float]:
@@ -219,10 +221,16 @@ def _compare_latency(original: _Entry, compiled: _Entry, feeds: Sample) -> Laten
     return LatencyPair(before, after, before.median_ms / after.median_ms)
 
 
-def _against(judged: Accuracy, pair: LatencyPair, candidate: Candidate, any_speed: bool) -> str:
+def _against(
+    judged: Accuracy, pair: LatencyPair, entry: _Entry, original: _Entry, options: CompileOptions, *, strict: bool
+) -> str:
+    """Why the entry is not kept; empty when it is.  strict: hard budgets count, and speed less than they do"""
     if not judged.held:
         return f"the metric falls by {judged.drop:.4g}, more than {judged.max_drop:g}"
-    if not any_speed and pair.speedup < candidate.least_speedup:
+    if strict and (excess := options.excess(pair.compiled.median_ms, entry.bytes)):
+        return excess
+    any_speed = options.objective == "size" or (strict and options.excess(pair.original.median_ms, original.bytes))
+    if not any_speed and pair.speedup < entry.candidate.least_speedup:
         return f"{pair.compiled.median_ms:.3f} ms against {pair.original.median_ms:.3f} ms of the input model"
     return ""
 

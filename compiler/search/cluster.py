@@ -17,6 +17,7 @@ from typing import Any
 
 from lwc._version import __version__
 from lwc.compiler.core.errors import LwcError, MissingDependency, UsageError
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.search.job import Change, Job
 from lwc.compiler.search.partial import PartialRuns
 from lwc.compiler.search.workers import Measured, Task, read_job, tasks_of, write_job
@@ -83,7 +84,7 @@ def _connected(distributed: Any, address: str) -> Any:
 
 
 def _files(job: Job) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="lwc-cluster-") as folder:
+    with temporary_folder("cluster") as folder:
         write_job(job, Path(folder))
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
@@ -105,7 +106,7 @@ def _measure(task: Task, token: str, version: str, files: Mapping[str, bytes]) -
 
 
 def _opened(files: Mapping[str, bytes]) -> tuple[PartialRuns, tempfile.TemporaryDirectory[str]]:
-    folder = tempfile.TemporaryDirectory(prefix="lwc-cluster-")
+    folder = temporary_folder("cluster")
     for name, data in files.items():
         (Path(folder.name) / name).write_bytes(data)
     threads = dask_distributed().get_worker().state.nthreads

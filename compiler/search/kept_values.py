@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lwc.compiler.core.backend import Array
+from lwc.compiler.core.scratch import temporary_folder
 
 
 class KeptValues:
@@ -60,7 +61,7 @@ class KeptValues:
 
     def _write(self, array: Array) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="lwc-activations-")
+            self._folder = temporary_folder("activations")
         self._files += 1
         path = Path(self._folder.name) / f"{self._files}.pickle"
         path.write_bytes(pickle.dumps(array, protocol=5))

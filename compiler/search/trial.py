@@ -15,7 +15,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from lwc import backends
 from lwc.compiler.core.backend import Array, Backend, Feeds, Port, Session
 from lwc.compiler.core.errors import InternalError, LwcError
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import Target
 from lwc.compiler.measure import latency
 from lwc.compiler.search.clock import time_ratio
@@ -146,7 +146,7 @@ class Tried:
 
 @contextmanager
 def _saved(model: Model) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="lwc-trial-") as folder:
+    with temporary_folder("trial") as folder:
         path = Path(folder) / MODEL_FILE
         model.save(path)
         yield path

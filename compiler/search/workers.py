@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -26,6 +25,7 @@ from lwc import backends
 from lwc.compiler.core.backend import Array
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.search.job import Change, Job
 from lwc.compiler.search.partial import PartialRuns
 
@@ -52,7 +52,7 @@ class Processes:
         workers = min(self._workers, len(tasks))
         if not workers:
             return
-        with tempfile.TemporaryDirectory(prefix="lwc-workers-") as folder:
+        with temporary_folder("workers") as folder:
             write_job(self._job, Path(folder))
             deaths = 0
             while tasks:

@@ -12,6 +12,7 @@ import lwc
 from lwc.compiler import prove
 from lwc.compiler.core.errors import BadPlan, BudgetNotHeld, UsageError
 from lwc.compiler.core.plan import Plan
+from lwc.compiler.options import CompileOptions
 from lwc.compiler.search import cost, evaluate
 from lwc.models import digits
 
@@ -105,6 +106,27 @@ def test_a_format_that_no_runtime_executes_is_refused_and_the_others_are_named(t
     with pytest.raises(UsageError, match=r"fp8 is not executed by onnxruntime") as caught:
         compile_cnn(tmp_path / "out.lwc", samples, precision="fp8", backend="ort")
     assert "int8" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_a_size_within_reach_is_reached_where_the_fastest_is_larger(tmp_path: Path, samples: Any) -> None:
+    smallest = compile_cnn(tmp_path / "small.lwc", samples, objective="size").report.size["compiled_bytes"]
+    report = compile_cnn(tmp_path / "out.lwc", samples, max_size=1.02 * smallest / 1e6).report
+    assert report.size["compiled_bytes"] <= 1.02 * smallest
+    assert report.accuracy.held
+
+
+@pytest.mark.slow
+def test_a_time_within_reach_is_reached_where_the_smallest_takes_longer(
+    tmp_path: Path, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def excess(options: CompileOptions, median_ms: float, size_bytes: float) -> str:
+        return "The smallest is too slow." if size_bytes <= 1.02 * smallest else ""
+
+    smallest = compile_cnn(tmp_path / "small.lwc", samples, objective="size").report.size["compiled_bytes"]
+    monkeypatch.setattr(CompileOptions, "excess", excess)
+    report = compile_cnn(tmp_path / "out.lwc", samples, objective="size", max_latency=1000).report
+    assert 1.02 * smallest < report.size["compiled_bytes"] < report.size["original_bytes"]
 
 
 def test_best_effort_writes_what_was_found_over_budget(tmp_path: Path, samples: Any) -> None:
