@@ -160,10 +160,10 @@ def prove(
         for path in entry.folder.iterdir():
             shutil.move(path, folder / path.name)
         feeds = {port.name: prepared.feeds[port.name] for port in inputs}
-        peaks = [_peak(original.candidate, original.folder, feeds), _peak(entry.candidate, folder, feeds)]
+        before, after = _peak(original.candidate, original.folder, feeds), _peak(entry.candidate, folder, feeds)
     return Proof(
-        entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, *peaks, tuple(rejected[strict]), raced,
-        inputs, outputs,
+        entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, before, after,
+        tuple(rejected[strict]), raced, inputs, outputs,
     )  # fmt: skip
 
 
