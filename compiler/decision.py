@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lwc.compiler.core.errors import BadPlan, UnsupportedOperator, UsageError
+from lwc.compiler.core.errors import BadPlan, UnsupportedOperator
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan, Scaling
 from lwc.compiler.options import CompileOptions
@@ -13,7 +13,7 @@ from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.biases import mean_sources, needs_mean
-from lwc.compiler.search.decide import MEASURED, PRECISIONS, Decider, Wanted
+from lwc.compiler.search.decide import MEASURED, Decider, Wanted
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
@@ -47,7 +47,6 @@ def decide_for_all(
     decisions: list[Decision] = []
     refused: dict[str, str] = {}
     places = [prepared.on(backend) for backend in runtimes(options)]
-    refuse_precision(options.precision, places)
     if options.plan is not None:
         plan = replayed(options, numbers)
         return [Decision(place, plan, Space({})) for place in places], refused
@@ -88,18 +87,6 @@ def scaled_by(prepared: Prepared, scalings: tuple[Scaling, ...]) -> Prepared:
     digests = {prepared.clean.digest(): clean.digest()}
     key = tuple(digests.get(part, part) for part in prepared.key)
     return replace(prepared, clean=clean, key=key, apply=Applier(prepared.target), scalings=scalings)
-
-
-def refuse_precision(precision: str, places: Sequence[Prepared]) -> None:
-    """Raise UsageError when no runtime executes any format that --precision leaves."""
-    wanted = PRECISIONS[precision]
-    executed = {name for place in places for name in place.target.choices}
-    if wanted and not wanted & executed:
-        names = " or ".join(place.backend.name for place in places)
-        raise UsageError(
-            f"{precision} is not executed by {names} on '{places[0].target.name}'.",
-            f"What is: {', '.join(sorted(executed & PRECISIONS['auto']))}.",
-        )
 
 
 def decide(

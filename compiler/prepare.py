@@ -14,7 +14,7 @@ from lwc._version import __version__
 from lwc.compiler.analysis.shapes import fix_dimensions, infer_shapes
 from lwc.compiler.core.backend import Array, Backend, Session
 from lwc.compiler.core.cache import Cache
-from lwc.compiler.core.errors import BadInput, UnsupportedOperator
+from lwc.compiler.core.errors import BadInput, UnsupportedOperator, UsageError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.opset import ensure_opset
 from lwc.compiler.core.pass_ import PassContext, Skip
@@ -24,8 +24,9 @@ from lwc.compiler.core.target import Target, find_target
 from lwc.compiler.data import Calibration, synthesize
 from lwc.compiler.measure import representative
 from lwc.compiler.metrics import Metric, Outputs, Sample, find_metric
-from lwc.compiler.options import CompileOptions
+from lwc.compiler.options import PRECISIONS, CompileOptions
 from lwc.compiler.search.apply import Applier
+from lwc.compiler.search.decide import PRECISIONS as FORMATS
 from lwc.compiler.spool import Spool
 from lwc.passes.canonicalize.name_nodes import NameNodes
 
@@ -95,6 +96,7 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
     backend = reference_backend(options)
     asked = replace(find_target(options.target), portable=options.portable)
     target = backend.narrow(asked)
+    refuse_precision(options.precision, {one.name: one.narrow(asked) for one in runtimes(options)})
     if options.shape:
         original = original.fork()
         fix_dimensions(original.ir, options.shape)
@@ -149,6 +151,18 @@ def runtimes(options: CompileOptions) -> tuple[Backend, ...]:
     if options.objective == "size":
         return (backends.get(backends.REFERENCE),)
     return tuple(backends.get(name) for name in backends.available())
+
+
+def refuse_precision(precision: str, targets: Mapping[str, Target]) -> None:
+    """Raise UsageError when no runtime executes any format that --precision leaves.  targets: by runtime"""
+    wanted = FORMATS[precision]
+    executed = {name for target in targets.values() for name in target.choices}
+    if wanted and not wanted & executed:
+        name = next(iter(targets.values())).name
+        raise UsageError(
+            f"{precision} is not executed by {' or '.join(targets)} on '{name}'.",
+            f"What is: {', '.join(known for known in PRECISIONS if FORMATS[known] & executed and known != 'auto')}.",
+        )
 
 
 def open_calibration(original: Model, session: Session, options: CompileOptions) -> Calibration:
