@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,11 +96,8 @@ class ToyBench:
     def noise(self, plan: Plan, count: int) -> float:
         return SPACE.predicted_loss(self.choices(plan))  # type: ignore[arg-type]
 
-    def apply(self, model: None, plan: Plan) -> SimpleNamespace:
-        size = SPACE.predicted_bytes(self.choices(plan))  # type: ignore[arg-type]
-        tensor = SimpleNamespace(nbytes=size)
-        graph = SimpleNamespace(initializers={"w": SimpleNamespace(const_value=tensor)})
-        return SimpleNamespace(ir=SimpleNamespace(graphs=lambda: [graph]))
+    def weight_bytes(self, plan: Plan) -> int:
+        return SPACE.predicted_bytes(self.choices(plan))  # type: ignore[arg-type]
 
 
 def test_the_front_is_measured_end_to_end() -> None:
