@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.analysis.shapes import fix_dimensions
 from lwc.compiler.analysis.sites import macs
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.target import Target, find_target
@@ -57,7 +57,7 @@ def inspect(
     plan = opened.artifact.plan if opened.artifact else Plan()
     choices = {site.name: choice.name for site, choice in plan.choices.items()}
     annotated = opened.model.fork()
-    infer_shapes(annotated.ir)
+    fix_dimensions(annotated.ir, shape or {})
     layers = [replace(layer, choice=choices.get(layer.name, "")) for layer in _layers(annotated.graph)]
     if not profile:
         return [layer for layer in layers if layer.op not in CONVERSIONS]
@@ -97,6 +97,8 @@ def _weight(value: ir.Value | None) -> ir.TensorProtocol | None:
     node = value.producer() if value is not None else None
     if node is not None and node.op_type == "DequantizeLinear":
         return _stored(node.inputs[0])
+    if node is not None and node.op_type == "Constant" and "value" in node.attributes:
+        return node.attributes["value"].as_tensor()
     return _stored(value)
 
 

@@ -54,6 +54,19 @@ def test_a_stored_integer_weight_is_counted_where_it_is_read(model: onnx.ModelPr
     assert (layers["reshape"].parameters, layers["reshape"].bytes) == (4, 4)
 
 
+def test_a_given_shape_and_weights_that_are_constants_count() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 2] x) => (float[N, 3] y)
+    {
+        w = Constant<value = float[2, 3] {1, 2, 3, 4, 5, 6}>()
+        [product] y = MatMul(x, w)
+    }
+    """
+    layers = by_name(inspect(onnx.parser.parse_model(text), shape={"x": (5, 2)}, profile=False))
+    assert (layers["product"].shape, layers["product"].parameters, layers["product"].macs) == ((5, 3), 6, 5 * 2 * 3)
+
+
 def test_conversions_that_take_no_time_of_their_own_are_no_layers() -> None:
     text = """
     <ir_version: 8, opset_import: ["": 17]>
