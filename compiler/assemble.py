@@ -26,6 +26,7 @@ from lwc.compiler.search.find import Revert
 from lwc.compiler.search.space import Space
 
 REPORT_SCHEMA = 1
+STAGES = ("load", "canonicalize", "calibrate", "cost", "sensitivity", "search", "build", "tune", "verify")
 
 
 def assemble_report(
@@ -71,7 +72,7 @@ def assemble_report(
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
         skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_foreign(prepared)),
         backends=tuple(backend_lines(proof, refused)),
-        timings_s={**timings.seconds, "total": time.perf_counter() - timings.start},
+        timings_s={**dict.fromkeys(STAGES, 0.0), **timings.seconds, "total": time.perf_counter() - timings.start},
         peak_compile_memory_mb=own_peak_mb() or 0.0,
         pareto=tuple(pareto),
     )

@@ -46,8 +46,9 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
     if options.limited and options.plan is None:
         decisions += decide_for_all(place, numbers, judge, other_way(options), timings)[0]
     with replacing(out) as folder:
-        with timings.stage("verify", "Measuring against the original"):
+        with timings.stage("build", "Building the candidates"):
             candidates, skipped = candidates_of(prepared, decisions, only_plan=options.plan is not None)
+        with timings.stage("verify", "Measuring against the original"):
             proof = prove(prepared, judge, candidates, folder, options)
             check_budgets(proof, options)
         chosen = deciding(decisions, proof)

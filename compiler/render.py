@@ -121,7 +121,7 @@ def chart_data(
 def bar_charts(report: CompileReport) -> dict[str, Chart]:
     """The charts that have anything to show, by name."""
     scores, size, memory = report.accuracy, report.size, report.memory
-    stages = ((name, seconds) for name, seconds in report.timings_s.items() if name != "total")
+    stages = ((name, seconds) for name, seconds in report.timings_s.items() if seconds and name != "total")
     charts = {
         "latency": Chart("Latency of one run", "ms, median", "pair", _latency_bars(report)),
         "accuracy": Chart(

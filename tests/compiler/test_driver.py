@@ -137,6 +137,8 @@ def test_best_effort_writes_what_was_found_over_budget(tmp_path: Path, samples: 
 def test_a_float_result_never_changes_an_answer(tmp_path: Path, samples: Any) -> None:
     report = compile_cnn(tmp_path / "out.lwc", samples, precision="fp32").report
     assert report.fidelity["outputs"]["logits"].sqnr_db > 90
+    stages = {"load", "canonicalize", "calibrate", "cost", "sensitivity", "search", "build", "tune", "verify", "total"}
+    assert set(report.timings_s) == stages
     assert report.accuracy.drop == 0
 
 
