@@ -24,6 +24,7 @@ MAPPED_BYTES = 1 << 16  # raw weights from this size on stay in the file
 PROTOBUF_BYTES = 2**31 - 1  # the largest message that protobuf parses
 INLINE_BYTES = PROTOBUF_BYTES - (1 << 24)
 EXTERNAL_BYTES = 1 << 10  # smaller tensors stay in the model file: shapes and scalars are needed to load it
+RELEASED_BYTES = 1 << 26  # of weights that were written: what was read of their files is given back then
 DATA_FILES = "lwc.data_files"  # where ir.Model.meta keeps the paths of external data
 
 
@@ -182,10 +183,14 @@ def _write_external(model: ir.Model, path: Path) -> None:
     old = _locations(path)
     new = names[0] if names[0] not in old else names[1]
     replaced: dict[ir.Value, ir.TensorProtocol] = {}
+    released = 0
     with _aside(path.with_name(new)) as data:
         for value, tensor in initialized(model):
             if tensor.nbytes >= EXTERNAL_BYTES and tensor.dtype != ir.DataType.STRING:
                 replaced[value] = append_tensor(tensor, value.name or "", data, new)
+                if data.tell() - released >= RELEASED_BYTES:
+                    release_pages()
+                    released = data.tell()
         with standing_in(replaced):
             content = _serialized(model, path)
     release_pages()

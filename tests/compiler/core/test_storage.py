@@ -94,6 +94,19 @@ def test_external_files_hold_all_but_small_weights_on_page_borders(path: Path, t
     assert all(int(place["offset"]) % 4096 == 0 for place in places.values() if place)
 
 
+def test_what_was_read_of_weights_is_given_back_while_they_are_written(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[int] = []
+    monkeypatch.setattr(storage, "RELEASED_BYTES", 1)
+    monkeypatch.setattr(storage, "release_pages", lambda: released.append(1))
+    write_model(read_model(path), tmp_path / "out.onnx", external_data=True)
+    proto = onnx.load(tmp_path / "out.onnx", load_external_data=False)
+    outside = [tensor for tensor in proto.graph.initializer if tensor.external_data]
+    assert outside
+    assert len(released) == len(outside) + 1
+
+
 def test_writing_leaves_the_model_as_it_was(path: Path, tmp_path: Path) -> None:
     model = read_model(path)
     before = {name: value.const_value for name, value in model.graph.initializers.items()}
