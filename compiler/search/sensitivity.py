@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from lwc.compiler.core.backend import OPEN_BYTES
+from lwc.compiler.core.mapped import release_pages
 from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, WeightOnly
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.job import Change, Evaluator, job_of
@@ -44,6 +45,7 @@ def layer_losses(
                 losses[site, choice] = relative_loss(
                     site, nodes[site.name], choice, apply.stats.get(site), apply.solved, portable=apply.target.portable
                 )
+                release_pages()  # of the weight, and of what it was rounded to
                 each()
     return losses
 

@@ -117,6 +117,13 @@ def test_a_large_model_of_one_format_is_not_run_for_every_site(
     assert numbers.losses == layer_losses(bench, options)
 
 
+def test_pages_of_files_are_given_back_after_every_layer(four_bits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(sensitivity, "release_pages", lambda: events.append("released"))
+    layer_losses(four_bits.bench, four_bits.options, lambda: events.append("done"))
+    assert events == ["released", "done"] * len(four_bits.options)
+
+
 def test_small_models_and_those_with_several_formats_are_measured(
     four_bits: Any, case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
