@@ -57,7 +57,7 @@ def decide_for_all(
             continue
         decisions.append(decide(place, numbers, judge, options, timings))
     if not decisions:
-        raise UnsupportedOperator(f"{prepared.clean.name} cannot run: {'; '.join(refused.values())}.")
+        raise UnsupportedOperator(f"{prepared.clean.name} cannot run: {'; '.join(refused.values()).rstrip('.')}.")
     return decisions, refused
 
 

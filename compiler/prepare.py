@@ -177,7 +177,7 @@ def refuse_unsupported(model: Model, backend: Backend, target: Target) -> None:
     """Raise UnsupportedOperator naming the first node that the runtime cannot run."""
     support = backend.supports(model, target)
     for name, reason in support.refused.items():
-        raise UnsupportedOperator(f"{model.name}: node '{name}' cannot run here: {reason}.")
+        raise UnsupportedOperator(f"{model.name}: node '{name}' cannot run here: {reason.rstrip('.')}.")
 
 
 def clean_model(original: Model, target: Target) -> tuple[Model, tuple[Skip, ...]]:
