@@ -35,7 +35,7 @@ class Cluster:
     def losses(self, changes: Sequence[Change]) -> Iterator[tuple[Change, float]]:
         """Segment by segment, as workers finish them.
 
-        Raises MissingDependency (also where workers lack lwc), UsageError when no scheduler answers.
+        Raises MissingDependency (also where workers lack lwc), UsageError when no scheduler or no worker is there.
         """
         tasks = tasks_of(self._job, changes)
         if not tasks:
@@ -76,11 +76,19 @@ def dask_distributed() -> Any:
 
 def _connected(distributed: Any, address: str) -> Any:
     try:
-        return distributed.Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+        client = distributed.Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"No Dask scheduler answers at '{address}' ({error}).", "Start one with: dask scheduler"
         ) from error
+    try:
+        client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+    except distributed.TimeoutError as error:
+        client.close()
+        raise UsageError(
+            f"The Dask scheduler at '{address}' has no workers.", f"Start some with: dask worker {address}"
+        ) from error
+    return client
 
 
 def _files(job: Job) -> dict[str, bytes]:

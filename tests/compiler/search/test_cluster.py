@@ -33,12 +33,24 @@ def test_no_scheduler_is_a_usage_error(case_of: Callable[..., Any], monkeypatch:
 
 
 @pytest.mark.slow
+def test_a_scheduler_without_workers_is_a_usage_error(
+    case_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_SECONDS_TO_CONNECT", 2)
+    case = case_of(Model.open(TRANSFORMER), count=2)
+    local = distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None)
+    with local, pytest.raises(UsageError, match="has no workers"):
+        list(Cluster(case.job, local.scheduler_address).losses(case.changes))
+
+
+@pytest.mark.slow
 def test_two_workers_one_killed_midway_give_the_bytes_of_one_process(case_of: Callable[..., Any]) -> None:
     distributed = pytest.importorskip("distributed")
     case = case_of(Model.open(TRANSFORMER), count=4)
     with PartialRuns(case.job) as runs:
         want = dict(runs.losses(case.changes))
-    with distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as local:
+    with distributed.LocalCluster(n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None) as local:
         pids = [worker.process.process.pid for worker in local.workers.values()]
         losses = Cluster(case.job, local.scheduler_address).losses(case.changes)
         got = dict([next(losses)])
