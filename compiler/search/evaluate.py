@@ -195,8 +195,12 @@ class Workbench:
             self.cache.put("readings", key, [reading.errors, reading.scores, reading.value])
         return reading
 
+    def error(self, index: int, outputs: Outputs) -> float:
+        """Relative squared error of the outputs of one sample: see `relative_error`."""
+        return relative_error(self.originals(index), outputs, self.powers)
+
     @cached_property
-    def _powers(self) -> Mapping[str, float]:
+    def powers(self) -> Mapping[str, float]:
         """Mean power of each output over the samples."""
         sums: dict[str, float] = {}
         for index in range(len(self.samples)):
@@ -212,7 +216,7 @@ class Workbench:
         while len(errors) < count and sum(errors) <= enough:
             sample, original = self.samples[len(errors)], self.originals(len(errors))
             outputs = session.run(sample)
-            errors.append(relative_error(original, outputs, self._powers))
+            errors.append(self.error(len(errors), outputs))
             if metric.score:
                 scores.append(float(metric.score(outputs, sample, original)))
             if running:

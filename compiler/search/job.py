@@ -13,7 +13,7 @@ from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.core.target import Target
 from lwc.compiler.metrics import Outputs
 from lwc.compiler.search.batches import Run, Samples, find_runs
-from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.evaluate import Workbench, relative_error
 
 Change = tuple[tuple[Site, Choice], ...]  # what is changed together
 
@@ -35,6 +35,7 @@ class Job:
 
     model: float, as `find_runs` gave it with the runs;  sites: all there are, for they decide where it is cut
     apply: makes a fork with a plan applied;  samples: whole, in order;  originals: the input model's outputs
+    powers: of each output, what errors are relative to at least
     target: sessions take one thread of it;  threads: so many run side by side
     max_memory_bytes: for activations; beyond it they lie on disk
     """
@@ -48,12 +49,17 @@ class Job:
     apply: Callable[[Model, Plan], Model]
     samples: Samples
     originals: Callable[[int], Outputs]
+    powers: Mapping[str, float]
     max_memory_bytes: int = 1_000_000_000
     threads: int = 1
 
     def open(self, model: Model) -> Session:
         """A session of one thread: how many there are must not show in the numbers."""
         return self.backend.session(model, self.target.with_threads(1), lean=True)
+
+    def error(self, index: int, outputs: Outputs) -> float:
+        """Relative squared error of the outputs of one sample."""
+        return relative_error(self.originals(index), outputs, self.powers)
 
     def plan(self, change: Change) -> Plan:
         return Plan(dict(change), self.ranges)
@@ -80,5 +86,5 @@ def job_of(
     model, runs = find_runs(bench.model, samples, bench.originals, lean, max_memory_bytes // _RUN)
     return Job(
         model, runs, tuple(sites), ranges, bench.backend, bench.target, bench.apply, samples, bench.originals,
-        max_memory_bytes, bench.target.threads,
+        bench.powers, max_memory_bytes, bench.target.threads,
     )  # fmt: skip

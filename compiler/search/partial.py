@@ -23,7 +23,6 @@ from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.search.batches import shares
 from lwc.compiler.search.cut import Cuts, Part
-from lwc.compiler.search.evaluate import relative_error
 from lwc.compiler.search.job import Change, Job
 from lwc.compiler.search.walk import CannotCut, Reach, Walk
 
@@ -88,7 +87,7 @@ class PartialRuns:
         """The same by running everything, sample by sample."""
         job = self.job
         session = job.open(job.apply(job.model, job.plan(change)))
-        errors = [relative_error(job.originals(i), session.run(job.samples[i])) for i in range(len(job.samples))]
+        errors = [job.error(i, session.run(job.samples[i])) for i in range(len(job.samples))]
         return float(np.mean(errors))
 
     def _go_to(self, index: int) -> bool:
@@ -142,7 +141,7 @@ class PartialRuns:
         returned = {name: array for name, array in outputs.items() if name in self._returned}
         for k, index in enumerate(samples):
             want = self.job.originals(index)
-            errors[index] = relative_error(want, {**want, **shares(returned, want, k, len(samples))})
+            errors[index] = self.job.error(index, {**want, **shares(returned, want, k, len(samples))})
         return errors
 
 

@@ -23,7 +23,7 @@ from lwc.compiler.core.plan import Choice, Plan, Scaling, Site, scaling_of
 from lwc.compiler.core.stats import LayerStats, TensorStats
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.apply import Applier
-from lwc.compiler.search.evaluate import Workbench, relative_error
+from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.value_stats import stats_of_values
 from lwc.passes.precision import required_values
 from lwc.passes.precision.equalize_layers import EqualizeLayers, equalizable
@@ -105,7 +105,7 @@ class Rescaler:
         session = self._open(Applier(self.bench.target)(model, plan), ())
         count = min(SAMPLES, len(self.bench.samples))
         return np.array(
-            [relative_error(self.bench.originals(i), session.run(self.bench.samples[i])) for i in range(count)]
+            [self.bench.error(i, session.run(self.bench.samples[i])) for i in range(count)]
         )
 
     def statistics(self, model: Model, sites: Iterable[Site], values: frozenset[str] | None) -> Statistics:

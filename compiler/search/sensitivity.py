@@ -89,7 +89,7 @@ def losses_of(
     sites: all of the model's, whatever is asked
     """
     keys = {change: (*bench.key, Plan(dict(change), ranges).digest(), samples) for change in changes}
-    known = {change: bench.cache.get("loss", key) for change, key in keys.items()}
+    known = {change: bench.cache.get("losses", key) for change, key in keys.items()}
     losses = {change: float(loss) for change, loss in known.items() if loss is not None}
     for _ in losses:
         each()
@@ -98,7 +98,7 @@ def losses_of(
         evaluator = PartialRuns(job_of(bench, sites, ranges, samples, max_memory_bytes))
     if missing and evaluator is not None:
         for change, loss in evaluator.losses(missing):
-            bench.cache.put("loss", keys[change], loss)
+            bench.cache.put("losses", keys[change], loss)
             losses[change] = loss
             each()
     return {change: losses[change] for change in changes}

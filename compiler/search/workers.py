@@ -156,8 +156,8 @@ def write_job(job: Job, folder: Path) -> None:
         for kind, found in (("sample", job.samples[index]), ("original", job.originals(index))):
             _path(folder, kind, index).write_bytes(pickle.dumps(dict(found), protocol=5))
     rest = {
-        "runs": job.runs, "sites": job.sites, "ranges": dict(job.ranges), "target": job.target,
-        "apply": job.apply, "max_memory_bytes": job.max_memory_bytes, "threads": job.threads,
+        "runs": job.runs, "sites": job.sites, "ranges": dict(job.ranges), "powers": dict(job.powers),
+        "target": job.target, "apply": job.apply, "max_memory_bytes": job.max_memory_bytes, "threads": job.threads,
     }  # fmt: skip
     written = _Written(job.backend.name, len(job.samples), rest)
     (folder / _JOB).write_bytes(pickle.dumps(written, protocol=5))

@@ -31,7 +31,7 @@ from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.search.cheap import METHODS, Evidence
 from lwc.compiler.search.decide import Decider, Wanted
-from lwc.compiler.search.evaluate import Workbench, relative_error
+from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.job import Change, job_of
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.partial import PartialRuns
@@ -101,7 +101,7 @@ def whole_model_losses(it: Subject, changes: Sequence[Change]) -> dict[Change, f
     losses = {}
     for change in changes:
         session = it.bench.open(Plan(dict(change), it.decider.numbers.ranges))
-        errors = [relative_error(it.bench.originals(i), session.run(it.bench.samples[i])) for i in range(it.samples)]
+        errors = [it.bench.error(i, session.run(it.bench.samples[i])) for i in range(it.samples)]
         losses[change] = sum(errors) / len(errors)
     return losses
 
