@@ -128,7 +128,9 @@ def _reason(space: Space, site: Site, choice: Choice) -> str:
         return "the plan says so"
     floating = space.options[site][0]
     if not isinstance(choice, Float):
-        return f"{space.option(site, choice).ms:.3f} ms against {floating.ms:.3f} ms in float"
+        ms = space.option(site, choice).ms
+        why = ", for fewer crossings or bytes" if ms > floating.ms else ""
+        return f"{ms:.3f} ms against {floating.ms:.3f} ms in float{why}"
     best = min(space.options[site][1:], key=lambda option: option.ms)
     if best.ms >= floating.ms:
         return f"{best.choice.name} takes {best.ms:.3f} ms, float {floating.ms:.3f} ms"
