@@ -153,7 +153,9 @@ class Finder:
         return plan
 
     def _wins(self, candidate: Plan, plan: Plan) -> bool:
-        """Whether it is faster on the clock and holds the budget; a bolder one is asked for the budget first."""
+        """Whether it is faster on the clock and holds the budgets; a bolder one is asked for accuracy first."""
+        if self._over(candidate) > self._over(plan):
+            return False
         bolder = len(candidate.choices) > len(plan.choices)
         if bolder and not self.holds(candidate):
             return False
@@ -210,10 +212,15 @@ class Finder:
         return sum(self.space.option(site, choice).ms for site, choice in complete.items())
 
     def _only_if_faster(self, plan: Plan) -> Plan:
-        if plan.choices and self.bench.ratio(plan, self._float()) > CLEARLY_FASTER:
-            self._note_reverts(plan, self._float(), "the whole model is faster in float here")
-            return self._float()
+        floats = self._float()
+        if self._over(floats) <= self._over(plan) and self.bench.ratio(plan, floats) > CLEARLY_FASTER:
+            self._note_reverts(plan, floats, "the whole model is faster in float here")
+            return floats
         return plan
+
+    def _over(self, plan: Plan) -> float:
+        """By how much the plan is over the hard limits."""
+        return Ledger(self.space, plan.choices).totals.overshoot(self.limits)
 
     def _note_reverts(self, before: Plan, after: Plan, reason: str) -> None:
         self.reverted.extend(

@@ -214,3 +214,11 @@ def test_formats_that_profiles_rule_out_are_not_put_on_the_clock() -> None:
     assert set(found.plan.choices) == set(SITES)
     assert asked
     assert not any(isinstance(choice, Weight4) for plan in asked for choice in plan.choices.values())
+
+
+def test_a_plan_within_a_hard_size_is_not_given_up_for_a_faster_one_beyond_it() -> None:
+    search = finder(lambda integer: 6.0 + len(integer), 2.0, {"all": list(SITES)})  # float is fastest
+    search.limits = Limits(bytes=float(len(SITES)))
+    assert set(search.find().plan.choices) == set(SITES)
+    search = finder(lambda integer: 6.0 + len(integer), 2.0, {"all": list(SITES)})
+    assert not search.find().plan.choices
