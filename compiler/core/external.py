@@ -16,10 +16,11 @@ import onnx
 import onnx_ir as ir
 
 from lwc.compiler.core.errors import BadExternalData
-from lwc.compiler.core.mapped import IN_FILE_BYTES, Place, map_file, moved_to_file, place_of, put_place, stamp_of
+from lwc.compiler.core.mapped import Place, map_file, moved_to_file, place_of, put_place, stamp_of
 from lwc.compiler.core.skeleton import initialized
 
-_MANY_BYTES = 1 << 25  # made weights of less stay in memory
+LARGE_BYTES = 1 << 16  # made weights of less stay in memory; scales of large ones have more
+_MANY_BYTES = 1 << 25  # as do those that are less than this together
 
 
 @dataclass
@@ -104,7 +105,7 @@ def move_to_file(model: ir.Model) -> None:
     made = [
         (value, tensor)
         for value, tensor in initialized(model)
-        if tensor.nbytes >= IN_FILE_BYTES and tensor.dtype != ir.DataType.STRING and place_of(tensor) is None
+        if tensor.nbytes >= LARGE_BYTES and tensor.dtype != ir.DataType.STRING and place_of(tensor) is None
     ]
     if sum(tensor.nbytes for _, tensor in made) < _MANY_BYTES:
         return

@@ -115,10 +115,18 @@ def moved_to_file(parts: Iterable[bytes | memoryview]) -> list[tuple[memoryview,
 
 def kept_in_file(array: NDArray[Any]) -> NDArray[Any]:
     """The same numbers, in a temporary file when there are many of them; not to be written to."""
-    if array.nbytes < IN_FILE_BYTES:
-        return array
-    ((data, _),) = moved_to_file([np.ascontiguousarray(array).reshape(-1).view(np.uint8).data])
-    return np.frombuffer(data, array.dtype).reshape(array.shape)
+    (found,) = kept_together(array)
+    return found
+
+
+def kept_together(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """The same numbers, all of them in one temporary file when they are many together; not to be written to."""
+    if sum(array.nbytes for array in arrays) < IN_FILE_BYTES:
+        return list(arrays)
+    parts = moved_to_file(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays)
+    return [
+        np.asarray(data).view(array.dtype).reshape(array.shape) for array, (data, _) in zip(arrays, parts, strict=True)
+    ]
 
 
 def _remove(path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.analysis.weights import WeightView
 from lwc.compiler.core.errors import BadPlan
-from lwc.compiler.core.mapped import kept_in_file, release_pages
+from lwc.compiler.core.mapped import kept_together, release_pages
 from lwc.compiler.core.plan import DynamicInt8, Site, StaticInt8, WeightOnly
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.solvers.grid import REFIT, Floats, Grid, Weights, stacked
@@ -121,10 +121,11 @@ class _Kept:
 
     def __init__(self, alive: tuple[Any, ...], codes: SmallCodes, grid: Grid) -> None:
         self.alive = alive
-        self.grid = replace(grid, scale=kept_in_file(grid.scale), zero=kept_in_file(grid.zero))
         self._shape, self._dtype = codes.shape, codes.dtype
         self._paired = grid.ceiling - grid.floor < 16
-        self._bytes = kept_in_file(paired(evened(codes - grid.floor)) if self._paired else codes)
+        packed = paired(evened(codes - grid.floor)) if self._paired else codes
+        self._bytes, scale, zero = kept_together(packed, grid.scale, grid.zero)
+        self.grid = replace(grid, scale=scale, zero=zero)
 
     def codes(self) -> SmallCodes:
         if not self._paired:

@@ -76,7 +76,8 @@ def quantize_per_channel(
     floor, ceiling = _code_limits(bits, symmetric, reduce_range)
     blocks = Blocks.of(rows, max(rows.shape[1], 1), floor, ceiling)
     ends = minmax(blocks, None) if scale_method == "minmax" else mse(blocks, None)
-    scale, zero = (found[:, 0] for found in blocks.parameters(*ends))
+    scales, zeros = blocks.parameters(*ends)
+    scale, zero = scales[:, 0], zeros[:, 0]
     dtype = np.int8 if symmetric else np.uint8
     codes = _row_codes(rows, scale, zero, floor, ceiling).astype(dtype)
     if axis is None:

@@ -45,8 +45,8 @@ def all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_grams, "MULTIPLY_ADDS", 0)
     monkeypatch.setattr(build, "LARGE_BYTES", 0)
     monkeypatch.setattr(external, "_MANY_BYTES", 0)
-    for module in (external, mapped):
-        monkeypatch.setattr(module, "IN_FILE_BYTES", 1 << 10)
+    monkeypatch.setattr(external, "LARGE_BYTES", 1 << 10)
+    monkeypatch.setattr(mapped, "IN_FILE_BYTES", 1 << 10)
 
 
 def test_no_two_sessions_of_the_whole_model_are_open_at_once(

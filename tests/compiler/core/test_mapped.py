@@ -11,7 +11,7 @@ import pytest
 
 from lwc.compiler.core import external, mapped
 from lwc.compiler.core.external import contents, move_to_file
-from lwc.compiler.core.mapped import kept_in_file, map_file, moved_to_file, place_of, release_pages
+from lwc.compiler.core.mapped import kept_in_file, kept_together, map_file, moved_to_file, place_of, release_pages
 
 
 def test_numbers_in_a_file_are_the_same_before_and_after_their_pages_are_given_back(
@@ -28,6 +28,18 @@ def test_numbers_in_a_file_are_the_same_before_and_after_their_pages_are_given_b
 def test_small_arrays_stay_in_memory() -> None:
     array = np.ones(10)
     assert kept_in_file(array) is array
+
+
+def test_arrays_that_are_large_together_lie_in_one_file_also_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = np.arange(6, dtype=np.int32).reshape(2, 3), np.zeros((0, 4), np.float32), np.ones(3, np.uint8)
+    assert all(kept is array for kept, array in zip(kept_together(*arrays), arrays, strict=True))
+    monkeypatch.setattr(mapped, "IN_FILE_BYTES", 27)
+    found = kept_together(*arrays)
+    release_pages()
+    for kept, array in zip(found, arrays, strict=True):
+        assert kept is not array
+        assert (kept.dtype, kept.shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(kept, array)
 
 
 def test_the_file_goes_when_nothing_maps_it() -> None:
@@ -72,7 +84,7 @@ def test_a_map_outlives_its_file(tmp_path: Path) -> None:
 
 
 def test_weights_made_in_memory_move_and_those_in_files_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external, "IN_FILE_BYTES", 16)
+    monkeypatch.setattr(external, "LARGE_BYTES", 16)
     monkeypatch.setattr(external, "_MANY_BYTES", 16)
     large = ir.tensor(np.arange(100, dtype=np.float32), name="large", doc_string="kept")
     packed = ir.PackedTensor(np.arange(50, dtype=np.uint8), ir.DataType.UINT4, shape=ir.Shape((10, 10)), name="packed")
