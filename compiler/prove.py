@@ -30,7 +30,6 @@ RACE_SECONDS = 0.6  # for each candidate, to order them
 # A rewritten graph is kept only if it is not slower than the input model; the clock's noise on equal graphs is 1 %.
 LEAST_SPEEDUP_OF_PLAN = 1.01
 LEAST_SPEEDUP_OF_CLEAN = 0.995
-PAIR = 1.25  # times its own size, what the input model and a candidate may take together
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ def _best_of_each(entries: Sequence[_Entry], times: Sequence[float]) -> dict[str
 def _compare_latency(original: _Entry, compiled: _Entry, feeds: Sample) -> LatencyPair:
     """Both in alternating blocks where they fit; speedup is the ratio of the medians."""
     before: Latency
-    if original.bytes + compiled.bytes <= max(OPEN_BYTES, PAIR * original.bytes):
+    if original.bytes + compiled.bytes <= OPEN_BYTES:
         before, after = latency([original.session, compiled.session], feeds, seconds=FINAL_SECONDS)
     else:
         (after,) = latency([compiled.session], feeds, seconds=FINAL_SECONDS)
