@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from command import compiled
+
 from lwc import backends
 from lwc.compiler.analysis.activations import collect
 from lwc.compiler.core.model import Model
@@ -86,11 +88,8 @@ def in_child(name: str, count: int) -> dict[str, float]:
 def whole_compile(count: int) -> None:
     """`lwc compile` of the detector on ONNX Runtime, from nothing; its own report's figures."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, "-m", "lwc", "compile", str(zoo.path("ppocr-v4-det")), "--backend", "ort", "--no-cache",
-            "--json", "--shape", f"x=1,3,{SIDE},{SIDE}", "--samples", str(count), "-o", f"{folder}/det.lwc",
-        ]  # fmt: skip
-        report = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        shape = f"x=1,3,{SIDE},{SIDE}"
+        report = compiled(zoo.path("ppocr-v4-det"), Path(folder) / "det.lwc", "--shape", shape, "--samples", count)
     print(f"lwc compile, {count} samples: peak {report['peak_compile_memory_mb']:.0f} MB,", end=" ")
     print(f"{report['timings_s']['total']:.0f} s")
 

@@ -11,29 +11,15 @@ measures the memory of a model that runs alone), the size of what came out, and 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from command import compiled
 
 from lwc.models.structures import decoder
 
 WANTED = 1.5
-
-
-def compiled(model: Path, samples: int, max_drop: float) -> dict[str, Any]:
-    """The report of `lwc compile`, from nothing."""
-    command = [
-        sys.executable, "-m", "lwc", "compile", str(model), "--precision", "w4", "--objective", "size",
-        "--backend", "ort", "--no-cache", "--samples", str(samples), "--max-drop", str(max_drop), "--best-effort",
-        "--json", "-o", str(model.with_suffix(".lwc")),
-    ]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 def main() -> None:
@@ -49,7 +35,10 @@ def main() -> None:
         path = decoder(folder / "decoder.onnx", layers=options.layers, width=options.width, heads=options.width // 64)
         size = sum(file.stat().st_size for file in folder.glob("decoder.onnx*"))
         print(f"decoder: {size / 1e6:.0f} MB", flush=True)
-        report = compiled(path, options.samples, options.max_drop)
+        report = compiled(
+            path, path.with_suffix(".lwc"), "--precision", "w4", "--objective", "size", "--samples", options.samples,
+            "--max-drop", options.max_drop, "--best-effort",
+        )  # fmt: skip
     peak = report["peak_compile_memory_mb"] * 1e6
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(f"peak of the compile {peak / 1e6:.0f} MB, {peak / size:.2f}x the files (at most {WANTED} wanted),", end=" ")

@@ -8,14 +8,13 @@ Random weights say nothing about accuracy, so the budget is wide open (--max-dro
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+from command import compiled
 from peers import ort as peers
 from zoo_speed import Plain
 
@@ -36,13 +35,8 @@ def main() -> None:
         images = np.random.default_rng(0).normal(size=(SAMPLES, 3, 224, 224)).astype(np.float32)
         np.savez(folder / "calibration.npz", **{x: images})
         start = time.perf_counter()
-        report = json.loads(
-            subprocess.run(
-                [sys.executable, "-m", "lwc", "compile", str(source), "--calib", str(folder / "calibration.npz"),
-                 "--max-drop", "1", "--no-cache", "--backend", "ort", "--json"],
-                check=True, capture_output=True,
-            ).stdout
-        )  # fmt: skip
+        calibration = folder / "calibration.npz"
+        report = compiled(source, folder / "resnet18.lwc", "--calib", calibration, "--max-drop", 1)
         seconds = time.perf_counter() - start
         samples = [{x: images[i : i + 1]} for i in range(SAMPLES)]
         peer = Plain(peers.session(peers.static(source, folder / "peer.onnx", samples, "minmax")))
