@@ -193,7 +193,10 @@ class Finder:
         return NO_DOUBT * sum(self.space.option(site, choice).ms for site, choice in choices.items()) > floating
 
     def _try_uniform(self, plan: Plan) -> Plan:
-        """Every site in one format: the plan that fusion favours most, which sums of single profiles can price out."""
+        """Every site in one format: the plan that fusion favours most, which sums of single profiles can price out.
+
+        Where it takes the same time, the plan that predicts less loss is better.
+        """
         formats = {option.choice for options in self.space.options.values() for option in options[1:]}
         for choice in sorted(formats, key=str):
             sites = [s for s, options in self.space.options.items() if any(o.choice == choice for o in options)]
@@ -201,10 +204,16 @@ class Finder:
                 continue
             uniform = self._tidy(dict.fromkeys(sites, choice))
             self.each()
-            if self._wins(uniform, plan):
-                self._note_reverts(plan, uniform, f"all of the model in {choice} is faster here")
+            if self._wins(uniform, plan) or self._ties(uniform, plan):
+                self._note_reverts(plan, uniform, f"all of the model in {choice} is as fast here")
                 plan = uniform
         return plan
+
+    def _ties(self, candidate: Plan, plan: Plan) -> bool:
+        """Whether it is no slower on the clock, is predicted to lose less, and holds the budgets."""
+        losses = [self.space.predicted_loss(self.space.complete(each.choices)) for each in (candidate, plan)]
+        quieter = losses[0] < losses[1] and self._over(candidate) <= self._over(plan)
+        return quieter and self.bench.ratio(candidate, plan) <= 1.0 and self.holds(candidate)
 
     def _sites_ms(self, choices: Mapping[Site, Choice]) -> float:
         """Profiled time of all sites without crossings: right for uniform plans, which were profiled as a whole."""

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lwc.compiler.core.plan import Choice, Float, Plan, Range, Site, StaticInt8, Weight4, Weight8, Weight16
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Range, Site, StaticInt8, Weight4, Weight8, Weight16
 from lwc.compiler.search.evolve import Effort
 from lwc.compiler.search.find import Finder, revert_until
 from lwc.compiler.search.ledger import Limits
@@ -222,3 +222,17 @@ def test_a_plan_within_a_hard_size_is_not_given_up_for_a_faster_one_beyond_it() 
     assert set(search.find().plan.choices) == set(SITES)
     search = finder(lambda integer: 6.0 + len(integer), 2.0, {"all": list(SITES)})
     assert not search.find().plan.choices
+
+
+def test_of_equally_fast_plans_the_uniform_one_is_taken_where_it_loses_less() -> None:
+    def options(site: Site) -> tuple[Option, ...]:
+        # The profile prefers int8 at three sites; the clock sees no difference.
+        mixed = 0.4 if site in SITES[:3] else 0.6
+        return Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), mixed, 1, 1e-3), Option(BFloat16(), 0.5, 2, 1e-5)
+
+    search = finder(lambda changed: 6.0 if not changed else 3.0, 2.0, {})
+    search.space = Space({site: options(site) for site in SITES})
+    assert set(search.find().plan.choices.values()) == {BFloat16()}
+    search = finder(lambda changed: 6.0 if not changed else 3.0, 2.0, {})
+    search.space = Space({site: options(site)[:2] for site in SITES})
+    assert set(search.find().plan.choices.values()) == {StaticInt8()}
