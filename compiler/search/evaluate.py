@@ -256,7 +256,9 @@ def relative_error(want: Outputs, got: Outputs, least: Mapping[str, float] | Non
             errors.append(1.0)
             continue
         finite = np.isfinite(expected)
-        error = expected.astype(np.float64)[finite] - found.astype(np.float64)[finite]
+        if not finite.all():
+            expected, found = expected[finite], found[finite]
+        error = np.subtract(expected, found, dtype=np.float64).ravel()
         noise = float(error @ error)
         if not np.isfinite(noise):
             errors.append(1e3)
@@ -278,6 +280,7 @@ def numeric(outputs: Outputs) -> dict[str, NDArray[Any]]:
 
 def power(output: NDArray[Any]) -> float:
     """||a - mean(a)||^2 of the finite numbers, above 0; a single value does not vary: it counts as it is."""
-    numbers = output[np.isfinite(output)].astype(np.float64)
+    finite = np.isfinite(output)
+    numbers = (output if finite.all() else output[finite]).astype(np.float64).ravel()
     centered = numbers - (numbers.mean() if numbers.size > 1 else 0.0)
     return max(float(centered @ centered), 1e-12 * max(1.0, float(numbers @ numbers)))
