@@ -39,7 +39,6 @@ class Counted:
 def all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (prove, evaluate, partial):
         monkeypatch.setattr(module, "OPEN_BYTES", 0)
-    monkeypatch.setattr(prove, "PAIR", 0.0)
     monkeypatch.setattr(prove, "FINAL_SECONDS", 0.1)
     monkeypatch.setattr(cost, "PROFILED_RUNS", 2)
     monkeypatch.setattr(row_grams, "MULTIPLY_ADDS", 0)
