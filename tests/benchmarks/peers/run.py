@@ -66,6 +66,8 @@ def measure(peer: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
             tail = log.read_text(errors="replace").strip().splitlines()[-1:]
             return {peer: {"failed": f"exit {done.returncode}: {' '.join(tail)[:200]}"}}
         result: dict[str, Any] = json.loads((folder / RESULT).read_text())
+        if not result:
+            return {peer: {"failed": f"it has no variant of these names: {', '.join(args.variants)}"}}
         for label, row in result.items():
             if "failed" not in row:
                 row["score"] = scored(name, folder / f"{label}.npz", test)
