@@ -61,7 +61,9 @@ def measure(peer: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
         log = folder / "log"
         with log.open("wb") as written:
             command = [environment(peer), HERE / f"{peer}_worker.py", folder]
-            done = subprocess.run(command, stdout=written, stderr=subprocess.STDOUT, timeout=args.timeout, check=False)
+            done = subprocess.run(
+                command, stdout=written, stderr=subprocess.STDOUT, timeout=args.timeout, check=False, cwd=folder
+            )
         if not (folder / RESULT).is_file():
             tail = log.read_text(errors="replace").strip().splitlines()[-1:]
             return {peer: {"failed": f"exit {done.returncode}: {' '.join(tail)[:200]}"}}
