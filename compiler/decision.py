@@ -189,7 +189,7 @@ def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
     """The user's plan, with the statistics collected that it takes to solve weights again."""
     model = numbers.bench.model
     plan = read_plan(options, model)
-    nodes = {node.name or "": node for node in model.graph}
+    nodes = model.by_name()
     numbers.collect_grams(solving_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
     numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))
     return plan

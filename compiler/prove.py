@@ -210,7 +210,7 @@ def _best_of_each(entries: Sequence[_Entry], times: Sequence[float]) -> dict[str
 def _compare_latency(original: _Entry, compiled: _Entry, feeds: Sample) -> LatencyPair:
     """Both in alternating blocks where they fit; speedup is the ratio of the medians."""
     before: Latency
-    if original.bytes + compiled.bytes <= OPEN_BYTES:
+    if not _large([original, compiled]):
         before, after = latency([original.session, compiled.session], feeds, seconds=FINAL_SECONDS)
     else:
         (after,) = latency([compiled.session], feeds, seconds=FINAL_SECONDS)

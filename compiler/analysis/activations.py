@@ -102,7 +102,7 @@ def collect(
 
 
 def _nodes_at(model: Model, sites: Sequence[Site]) -> dict[Site, ir.Node]:
-    nodes = {node.name: node for node in model.graph}
+    nodes = model.by_name()
     missing = [site.name for site in sites if site.name not in nodes]
     if missing:
         raise InternalError(f"{model.name}: no node is named '{missing[0]}'.")

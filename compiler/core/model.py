@@ -70,6 +70,10 @@ class Model:
         """Version of the standard domain (0 when the model does not import it)."""
         return self.ir.opset_imports.get("", 0)
 
+    def by_name(self) -> dict[str, onnx_ir.Node]:
+        """Name -> node of the main graph; nodes without a name under the empty one."""
+        return {node.name or "": node for node in self.graph}
+
     def nodes(self) -> Iterator[onnx_ir.Node]:
         """All nodes, those of subgraphs included, functions excluded."""
         yield from self.ir.graph.all_nodes()

@@ -54,7 +54,7 @@ def choose_biases(numbers: Numbers, static: Mapping[Site, Choice]) -> dict[Site,
         return dict(static)
     sources = mean_sources(bench.model, static)
     stats = numbers.collect_means(sources)
-    nodes = {node.name: node for node in bench.model.graph}
+    nodes = bench.model.by_name()
     corrected = {
         site: replace(choice, bias=CORRECTED)
         if isinstance(choice, StaticInt8) and (site not in sources or _is_known(nodes[site.name], stats.get(site)))

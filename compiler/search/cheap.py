@@ -75,7 +75,7 @@ class Evidence:
 
 def gram(evidence: Evidence) -> Losses:
     """Noise power at the layer's output by its weights and activations, relative to its output's power."""
-    nodes = {node.name: node for node in evidence.job.model.graph}
+    nodes = evidence.job.model.by_name()
     losses: Losses = {}
     for site, choice in evidence.pairs():
         changed = not isinstance(choice, Float)

@@ -62,7 +62,7 @@ class Decider:
     def find_sites(self) -> None:
         """Sites of the cleaned model with the choices that target and user allow; float first."""
         allowed = PRECISIONS[self.wanted.precision] | {Float.name}
-        nodes = self._nodes()
+        nodes = self.bench.model.by_name()
         for site in find_sites(self.bench.model, self.bench.target):
             choices = choices_of(nodes[site.name], self.bench.target)
             kept = tuple(choice for choice in choices if choice.name in allowed and self._may_pay(site, choice))
@@ -89,7 +89,7 @@ class Decider:
 
     def solve_weights(self) -> None:
         """The rounding of weights in four bits, layer by layer; what it costs to run stays the same."""
-        nodes = self._nodes()
+        nodes = self.bench.model.by_name()
         stats = self.numbers.collect_grams(sites_to_solve(self.offered, nodes))
         apply, before = self.bench.apply, self.offered
         self.offered = choose_roundings(before, nodes, stats, apply.solved, portable=apply.target.portable)
@@ -110,7 +110,7 @@ class Decider:
         elif arithmetic:
             self.numbers.estimate_losses(arithmetic, method)
         losses = self.numbers.losses | self._losses_of_hints()
-        nodes = self._nodes()
+        nodes = self.bench.model.by_name()
         options = {
             site: tuple(
                 Option(c, self._costs[site, c], self._bytes(nodes[site.name], c), losses[site, c]) for c in choices
@@ -184,15 +184,12 @@ class Decider:
 
     def _classes(self) -> dict[str, list[Site]]:
         """Sites by what they are, the class that takes most time first."""
-        nodes = self._nodes()
+        nodes = self.bench.model.by_name()
         classes: dict[str, list[Site]] = {}
         for site in self.space.options:
             classes.setdefault(class_of(nodes[site.name]), []).append(site)
         float_ms = {name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()}
         return dict(sorted(classes.items(), key=lambda item: (-float_ms[item[0]], item[0])))
-
-    def _nodes(self) -> dict[str, ir.Node]:
-        return {node.name or "": node for node in self.bench.model.graph}
 
 
 def is_hint(choice: Choice, target: Target) -> bool:

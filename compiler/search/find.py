@@ -10,7 +10,7 @@ from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
-from lwc.compiler.search.ledger import Ledger, Limits
+from lwc.compiler.search.ledger import Ledger, Limits, Totals
 from lwc.compiler.search.solve import Objective, solve
 from lwc.compiler.search.space import Option, Space, crossing_ms, plan_of
 
@@ -127,14 +127,16 @@ class Finder:
 
     def _join(self, plan: Plan) -> Plan:
         """Sites that share a weight in one format, where that is smaller and holds: two formats store it twice."""
+        size = self.bench.weight_bytes(plan) if self.sharing else 0
         for sites in self.sharing:
             kinds = {plan.choices[site] for site in sites if site in plan.choices}
             common = [o for o in self.space.options[sites[0]] if o.choice in kinds]
             for option in sorted(common, key=lambda option: option.bytes):
                 candidate = self._tidy({**plan.choices, **dict.fromkeys(sites, option.choice)})
                 self.each()
-                if self.bench.weight_bytes(candidate) < self.bench.weight_bytes(plan) and self.holds(candidate):
-                    plan = candidate
+                joined = self.bench.weight_bytes(candidate)
+                if joined < size and self.holds(candidate):
+                    plan, size = candidate, joined
                     break
         return plan
 
@@ -259,7 +261,7 @@ def _safer(options: Sequence[Option], choice: Choice, objective: Objective) -> C
     """The cheapest choice that loses less than half as much and costs less than float; else float."""
 
     def cost(option: Option) -> float:
-        return option.bytes if objective == "size" else option.ms
+        return Totals(option.ms, option.bytes, option.loss).cost(objective)
 
     floating, now = options[0], next(option for option in options if option.choice == choice)
     found = [o for o in options[1:] if o.loss < now.loss / 2 and cost(o) < cost(floating)]

@@ -81,7 +81,7 @@ class Numbers:
         """
         stats = self.bench.apply.stats
         groups = sharing_sites(self.bench.model, activations)
-        nodes = {node.name or "": node for node in self.bench.model.graph}
+        nodes = self.bench.model.by_name()
         sources = {**activations, **gram_sources(chain.from_iterable(groups), nodes)}
         missing = {s: name for s, name in sources.items() if s not in stats or stats[s].gram is None}
         tables = tuple(site for site in missing if site.op == "Gather")
@@ -129,7 +129,7 @@ class Numbers:
 
     def estimate_losses(self, options: Mapping[Site, Sequence[Choice]], method: str) -> None:
         """Losses by one of the cheap methods instead, which mostly rank: see search.cheap."""
-        nodes = {node.name or "": node for node in self.bench.model.graph}
+        nodes = self.bench.model.by_name()
         grams = self.collect_grams(gram_sources(options, nodes))
         job = job_of(self.bench, options, self.ranges, RANGE_SAMPLES, self.max_memory_bytes)
         self.losses |= dict(METHODS)[method](Evidence(job, options, grams, self.values))
@@ -162,7 +162,7 @@ class Numbers:
         path = self.bench.cache.path("rows", (*self.bench.key, *tables), ".npz")
         found = _kept_stats(path)
         if found is None:
-            nodes = {node.name: node for node in self.bench.model.graph}
+            nodes = self.bench.model.by_name()
             found = row_grams(self.bench, {site: nodes[site.name] for site in tables}, self.each)
             if path is not None:
                 save_stats(path, found)

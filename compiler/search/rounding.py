@@ -99,11 +99,8 @@ def relative_loss(
     """
     noise = power = 0.0
     for reader, view in weights_at(node):
-        kept = stored(reader, view, choice, portable=portable)
-        weight = matrix_of(reader, site, kept)
-        codes, grid = solved_weight(weight, replace(choice, group=kept.group), stats, memo)
+        exact, rounded = _rounded(choice, _Layer(site, reader, stats, portable), view, memo)
         gram = stats.gram if stats is not None and (view.sees_activation or site.op == "Gather") else None
-        exact, rounded = weight.numbers(), grid.dequantize(codes.astype(np.int32))
         noise += _cost(exact - rounded, gram)
         power += _cost(exact, gram)
     return noise / power if power > 0.0 else 0.0
@@ -154,7 +151,15 @@ def _candidates(choice: Weight4, view: WeightView) -> Iterator[Weight4]:
 def _layer_loss(
     choice: Weight4, layer: _Layer, view: WeightView, gram: Floats, memo: MutableMapping[Any, Any]
 ) -> float:
+    exact, rounded = _rounded(choice, layer, view, memo)
+    return loss(exact, gram, rounded)
+
+
+def _rounded(
+    choice: WeightOnly, layer: _Layer, view: WeightView, memo: MutableMapping[Any, Any]
+) -> tuple[Weights, Weights]:
+    """The weight as it is and as the choice stores it, [out, in]."""
     kept = stored(layer.node, view, choice, portable=layer.portable)
     weight = matrix_of(layer.node, layer.site, kept)
     codes, grid = solved_weight(weight, replace(choice, group=kept.group), layer.stats, memo)
-    return loss(weight.numbers(), gram, grid.dequantize(codes.astype(np.int32)))
+    return weight.numbers(), grid.dequantize(codes.astype(np.int32))

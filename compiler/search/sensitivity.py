@@ -35,7 +35,7 @@ def layer_losses(
 
     Where no Gram matrix is known it is that of the weights;  each: called after every choice that is not float
     """
-    nodes = {node.name: node for node in bench.model.graph}
+    nodes = bench.model.by_name()
     apply = bench.apply
     losses: dict[tuple[Site, Choice], float] = {}
     for site, choices in options.items():

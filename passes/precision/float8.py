@@ -29,10 +29,10 @@ from lwc.compiler.core.plan import Float8, Range, Site
 from lwc.passes.edit import opset
 from lwc.passes.precision.float_limits import Limits
 from lwc.passes.precision.integer_weights import Emitter
+from lwc.passes.solvers.ranges import SMALLEST_SCALE
 
 FLOAT8_OPSET = 19
 _FORMATS = {"e4m3": ir.DataType.FLOAT8E4M3FN, "e5m2": ir.DataType.FLOAT8E5M2}
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def scaled(weight: NDArray[Any], axis: int | None, dtype: ir.DataType) -> tuple[
 
 def _scale(reach: NDArray[Any], dtype: ir.DataType) -> NDArray[np.float32]:
     exact = np.asarray(reach, np.float64) / Limits.of(dtype).largest
-    return np.where(exact > 0, np.maximum(exact, _SMALLEST_SCALE), 1.0).astype(np.float32)
+    return np.where(exact > 0, np.maximum(exact, SMALLEST_SCALE), 1.0).astype(np.float32)
 
 
 def _units(model: ir.Model, sites: Iterable[Site]) -> list[Unit | str]:

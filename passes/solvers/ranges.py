@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Ends = tuple[Floats, Floats]
 
 # Below the smallest normal float32, kernels that flush denormals would divide by zero.
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 # Shares of minmax that are tried. Less than half never pays at 3 bits or more for bell-shaped weights (Banner et al.
 # 2019).
 _SHRINK = tuple(np.linspace(1.0, 0.3, 71).tolist())
@@ -71,7 +71,7 @@ class Blocks:
             exact = np.maximum(low / self.floor, high / self.ceiling)
         else:
             exact = (high - low) / (self.ceiling - self.floor)
-        scale = np.where(exact > 0, np.maximum(exact, _SMALLEST_SCALE), 1.0).astype(np.float32)
+        scale = np.where(exact > 0, np.maximum(exact, SMALLEST_SCALE), 1.0).astype(np.float32)
         if self.floor < 0:
             return scale, np.zeros(scale.shape, np.int32)
         return scale, np.clip(np.rint(self.floor - low / scale), self.floor, self.ceiling).astype(np.int32)

@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lwc.compiler.core.plan import Range
-from lwc.passes.solvers.ranges import Blocks, minmax, mse
+from lwc.passes.solvers.ranges import SMALLEST_SCALE, Blocks, minmax, mse
 
 Codes = NDArray[np.integer[Any]]
 ScaleMethod = Literal["minmax", "mse"]
-
-# Below the smallest normal float32, kernels that flush denormals would divide by zero.
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def affine_parameters(
@@ -99,7 +96,7 @@ def dequantize(
 
 
 def _scale(scale: float) -> np.float32:
-    return np.float32(max(scale, _SMALLEST_SCALE) if scale > 0 else 1.0)
+    return np.float32(max(scale, SMALLEST_SCALE) if scale > 0 else 1.0)
 
 
 def _integer(value: int, dtype: np.dtype[Any]) -> np.integer[Any]:

@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 from peers import exchange, openvino_int8, ort
+from rounds import times
 
 import lwc
 from lwc.compiler.core.target import host
-from lwc.compiler.measure import latency, representative
+from lwc.compiler.measure import representative
 from lwc.models import zoo
 
 BUDGET = 0.01
@@ -146,6 +147,10 @@ class _Runner:
     run: Run
 
 
+def _opened(candidate: Candidate, context: Context, test: list[Sample]) -> _Runner:
+    return _Runner(candidate.open(context, test))
+
+
 def built(candidate: Candidate, context: Context, args: argparse.Namespace) -> Row:
     """{build_s} or {failed}: builds in a process of its own, unless the work folder remembers how that went.
 
@@ -198,34 +203,20 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Row]:
     test = list(zoo.samples(name, args.test, seed=2, split="test"))
     context = Context(name, zoo.path(name), folder, args.threads, args.calibration)
     result: dict[str, Row] = {}
-    runs: dict[str, Callable[[], Run]] = {}
+    opens: dict[str, Callable[[], _Runner]] = {}
     for candidate in candidates(args.backends.split(",")):
         row = result[candidate.label] = {"family": candidate.family, **built(candidate, context, args)}
         if "failed" in row:
             continue
         try:
             row["score"] = zoo.score(name, candidate.open(context, test), iter(test))
-            runs[candidate.label] = partial(candidate.open, context, test)
+            opens[candidate.label] = partial(_opened, candidate, context, test)
         except Exception as error:
             row["failed"] = exchange.reason(error)
     feeds = representative(test, [port.name for port in ort.session(context.source, 1).get_inputs()])
-    for label, ms in zip(runs, times([*runs.values()], feeds, args.seconds), strict=True):
+    for label, ms in zip(opens, times([*opens.values()], feeds, args.seconds, ROUNDS), strict=True):
         result[label] |= {"ms": ms, "drop": result[FLOAT]["score"] - result[label]["score"]}
     return result
-
-
-def times(opens: Sequence[Callable[[], Run]], feeds: Sample, seconds: float) -> list[float]:
-    """Milliseconds of each run: the first one's median, and the others by the median of their ratio to it.
-
-    Over rounds with fresh sessions: two of one file differ by up to 10 % where a run takes a tenth of a millisecond.
-    """
-    rounds = []
-    for _ in range(ROUNDS):
-        runners = [_Runner(open_()) for open_ in opens]
-        found = latency(runners, feeds, seconds=seconds / ROUNDS)  # type: ignore[arg-type]
-        rounds.append([timed.median_ms for timed in found])
-    ms = np.array(rounds)
-    return [float(x) for x in np.median(ms[:, 0]) * np.median(ms / ms[:, :1], axis=0)]
 
 
 def best_peer(result: Mapping[str, Row], families: tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from peers import ort as peers
+from rounds import times
 
 import lwc
 from lwc.compiler.core.artifact import Artifact
@@ -83,20 +84,17 @@ def measure(name: str, args: argparse.Namespace) -> Row:
 
 
 def speed(source: Path, artifact: Artifact, feeds: Mapping[str, np.ndarray], seconds: float) -> tuple[float, float]:
-    """Milliseconds of the input model and of the artifact: medians of rounds, each with fresh sessions.
+    """Milliseconds of the input model and of the artifact.
 
-    Fresh ones, for two sessions of one file differ by up to 10 % where a run takes a tenth of a millisecond. On ONNX
-    Runtime both sides are its plain sessions, so that lwc's own checks of feeds are in neither.
+    On ONNX Runtime both sides are its plain sessions, so that lwc's own checks of feeds are in neither.
     """
     on_ort = artifact.report.backend == "onnxruntime"
-    rounds = []
-    for _ in range(ROUNDS):
-        deployed = Plain(peers.session(artifact.folder / "model.onnx")) if on_ort else lwc.load(artifact.folder)
-        sessions = [Plain(peers.session(source)), deployed]
-        rounds.append([found.median_ms for found in latency(sessions, feeds, seconds=seconds / ROUNDS)])
-    ratios = [before / after for before, after in rounds]
-    before = float(np.median([before for before, _ in rounds]))
-    return before, before / float(np.median(ratios))
+
+    def deployed() -> Any:
+        return Plain(peers.session(artifact.folder / "model.onnx")) if on_ort else lwc.load(artifact.folder)
+
+    before, after = times([lambda: Plain(peers.session(source)), deployed], feeds, seconds, ROUNDS)
+    return before, after
 
 
 class Plain:
