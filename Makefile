@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[cpu,zoo,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[cpu,tvm,zoo,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -1,0 +1,67 @@
+"""From a Relax module to machine code: layouts, legalization, fusion, schedules, memory planning."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import IRModule, relax, tirx
+
+from lwc.backends.tvm.legalize import legalizations
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules import scheduled
+
+LAYOUTS = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
+
+
+def compile_module(mod: IRModule, machine: Machine) -> relax.VMExecutable:
+    """Machine code of every function of the module."""
+    target = tvm.target.Target(machine.llvm())
+    with target, tvm.transform.PassContext(opt_level=3):
+        return tvm.compile(lower(mod, machine), target, relax_pipeline=_finish(), tir_pipeline="default")
+
+
+def lower(mod: IRModule, machine: Machine) -> IRModule:
+    """Operators into scheduled functions: the module still calls them as Relax."""
+    t = relax.transform
+    with tvm.target.Target(machine.llvm()):
+        return tvm.transform.Sequential([
+            t.DecomposeOpsForInference(),
+            t.FoldConstant(),
+            t.EliminateCommonSubexpr(),
+            t.CanonicalizeBindings(),
+            t.ConvertLayout(LAYOUTS),
+            t.Normalize(),
+            t.FoldConstant(),
+            relax.backend.DispatchSampling(),
+            relax.backend.DispatchSortScan(),
+            t.LegalizeOps(legalizations(machine)),
+            t.AnnotateTIROpPattern(),
+            t.FoldConstant(),
+            t.FuseOps(),
+            t.FuseTIR(),
+            t.DeadCodeElimination(),
+            _schedule(machine),
+        ])(mod)  # fmt: skip
+
+
+def _schedule(machine: Machine) -> tvm.transform.Pass:
+    @tvm.transform.module_pass(opt_level=0, name="ScheduleFunctions")
+    def apply(mod: IRModule, _: tvm.transform.PassContext) -> IRModule:
+        for var, func in list(mod.functions_items()):
+            if isinstance(func, tirx.PrimFunc) and "tirx.is_scheduled" not in (func.attrs or {}):
+                done = scheduled(func.with_attr("global_symbol", "main"), machine)
+                mod[var] = done.with_attr("global_symbol", var.name_hint).with_attr("tirx.is_scheduled", True)
+        return mod
+
+    return apply
+
+
+def _finish() -> tvm.transform.Pass:
+    """What is left of TVM's own CPU pipeline: memory planned ahead, calls made direct."""
+    from tvm.relax.backend.cpu_generic import pipeline
+
+    @tvm.transform.module_pass(opt_level=0, name="Finish")
+    def apply(mod: IRModule, _: tvm.transform.PassContext) -> IRModule:
+        target = tvm.target.Target.current()
+        return tvm.transform.Sequential(pipeline.dataflow_lower_passes(target) + pipeline.finalize_passes(target))(mod)
+
+    return apply

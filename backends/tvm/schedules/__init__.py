@@ -1,0 +1,28 @@
+"""Schedules for what models spend their time in, tried in order: the first rule that knows a function schedules it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+from tvm.s_tir.schedule import ScheduleError
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.loops import loops
+
+# A rule returns the scheduled function, or None where it does not know what the function computes.
+Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
+
+RULES: tuple[Rule, ...] = (loops,)
+
+
+def scheduled(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
+    """The function as the first fitting rule schedules it; as it is where none does."""
+    for rule in RULES:
+        try:
+            found = rule(func, machine)
+        except ScheduleError:
+            continue
+        if found is not None:
+            return found
+    return func
