@@ -33,7 +33,7 @@ def import_model(model: Model, shapes: Mapping[str, Sequence[int]] | None = None
             raise UnsupportedOperator(f"{model.name}: TVM cannot take {importer.at}: {_first_line(error)}") from error
 
 
-class _Importer(ONNXGraphImporter):  # type: ignore[misc]
+class _Importer(ONNXGraphImporter):
     """TVM's importer, asking our rules first.
 
     at: the node that is being converted, for messages
