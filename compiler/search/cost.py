@@ -6,13 +6,15 @@ Whole models, so that fusion is seen: a Relu that vanishes into an integer convo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from lwc.compiler.analysis.crossings import flows
+from lwc.compiler.analysis.crossings import Flow, flows
 from lwc.compiler.analysis.sites import swallowed_by
 from lwc.compiler.analysis.weights import weights_at
 from lwc.compiler.core.backend import Backend
@@ -71,24 +73,37 @@ def _rounded_fast(choice: Choice) -> Choice:
     return replace(choice, weight_range="minmax", rounding="nearest") if isinstance(choice, WeightOnly) else choice
 
 
-def crossings(
-    model: Model, sites: Sequence[Site], elements: Mapping[str, float], rates: tuple[float, float], target: Target
-) -> tuple[Crossing, ...]:
+@dataclass(frozen=True)
+class Rates:
+    """Milliseconds to quantize, dequantize or cast one number; cast: between float32 and a short float, either way."""
+
+    quantize: float
+    dequantize: float
+    cast: float = 0.0
+
+
+def exchanged(model: Model, sites: Sequence[Site], target: Target) -> tuple[Flow, ...]:
+    """Values that sites make or read, operators that move them between sites looked through."""
+    return flows(model.graph, sites, lambda node: moves_codes(node, target))
+
+
+def crossings(found: Iterable[Flow], elements: Mapping[str, float], rates: Rates) -> tuple[Crossing, ...]:
     """What each value between sites pays when its format changes.
 
-    elements: values per run by value name;  rates: milliseconds to quantize and to dequantize one value
+    elements: numbers per run by value name
     """
-    quantize, dequantize = rates
     return tuple(
         Crossing(
             flow.value,
             flow.producer,
             flow.consumers,
             flow.read_as_float,
-            quantize_ms=quantize * elements.get(flow.value, 0.0),
-            dequantize_ms=0.0 if _writes_float(flow.producer) else dequantize * elements.get(flow.value, 0.0),
+            quantize_ms=rates.quantize * count,
+            dequantize_ms=0.0 if _writes_float(flow.producer) else rates.dequantize * count,
+            cast_ms=rates.cast * count,
         )
-        for flow in flows(model.graph, sites, lambda node: moves_codes(node, target))
+        for flow in found
+        for count in (elements.get(flow.value, 0.0),)
     )
 
 
@@ -97,37 +112,71 @@ def _writes_float(producer: Site | None) -> bool:
     return producer is not None and producer.op in ("MatMul", "Gemm")
 
 
-def crossing_rates(backend: Backend, target: Target, cache: Cache) -> tuple[float, float]:
-    """Milliseconds to quantize and to dequantize one value on this machine, measured once."""
+def crossing_rates(
+    backend: Backend, target: Target, cache: Cache, short: frozenset[type[Choice]] = frozenset()
+) -> Rates:
+    """Measured on this machine, once.
+
+    short: float formats that sites may have one by one; of several the cast is the mean
+    """
     key = (backend.name, backend.version(), target.fingerprint)
-    known = cache.get("crossing", key)
-    if known is None:
-        known = [_rate(backend, target, "QuantizeLinear"), _rate(backend, target, "DequantizeLinear")]
-        cache.put("crossing", key, known)
-    return known[0], known[1]
+
+    def rate(name: str, probe: Callable[[], Model], dtype: type[np.generic]) -> float:
+        known = cache.get("crossing", (*key, name))
+        if known is None:
+            times = backend.profile(probe(), target, [{"x": np.ones((1, PROBE_ELEMENTS), dtype)}], PROFILED_RUNS)
+            known = sum(times.values()) / PROBE_ELEMENTS
+            cache.put("crossing", (*key, name), known)
+        return float(known)
+
+    quantize = rate("QuantizeLinear", lambda: _scale_probe("QuantizeLinear"), np.float32)
+    dequantize = rate("DequantizeLinear", lambda: _scale_probe("DequantizeLinear"), np.uint8)
+    types = [dtype for kind, dtype in _SHORT.items() if kind in short]
+    casts = [rate(dtype.name, partial(_cast_probe, dtype), np.float32) / 2 for dtype in types]
+    return Rates(quantize, dequantize, sum(casts) / max(1, len(casts)))
 
 
-def _rate(backend: Backend, target: Target, op: str) -> float:
-    dtype = np.float32 if op == "QuantizeLinear" else np.uint8
-    model = _probe(op, ir.DataType.from_numpy(np.dtype(dtype)))
-    times = backend.profile(model, target, [{"x": np.ones((1, PROBE_ELEMENTS), dtype)}], PROFILED_RUNS)
-    return sum(times.values()) / PROBE_ELEMENTS
+_SHORT: Mapping[type[Choice], ir.DataType] = {
+    Float16: ir.DataType.FLOAT16, BFloat16: ir.DataType.BFLOAT16, Float8: ir.DataType.FLOAT8E4M3FN,
+}  # fmt: skip
 
 
-def _probe(op: str, dtype: ir.DataType) -> Model:
-    other = ir.DataType.UINT8 if op == "QuantizeLinear" else ir.DataType.FLOAT
-    shape = ir.Shape((1, PROBE_ELEMENTS))
-    x = ir.Value(name="x", type=ir.TensorType(dtype), shape=shape)
-    constants = [_constant("scale", np.float32(0.5)), _constant("zero", np.uint8(3))]
+def _scale_probe(op: str) -> Model:
+    read, written = ir.DataType.FLOAT, ir.DataType.UINT8
+    if op == "DequantizeLinear":
+        read, written = written, read
+    x, constants = _input(read), [_constant("scale", np.float32(0.5)), _constant("zero", np.uint8(3))]
     node = ir.Node("", op, [x, *constants], name="probe")
-    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", ir.TensorType(other), shape
-    graph = ir.Graph([x], node.outputs, nodes=[node], initializers=constants, opset_imports={"": 17}, name="probe")
-    return Model(ir.Model(graph, ir_version=8), "probe")
+    return _probe(x, [node], constants, written, 17)
 
 
-def _constant(name: str, value: np.generic) -> ir.Value:
-    tensor = ir.tensor(np.asarray(value), name=name)
-    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(()))
+def _cast_probe(dtype: ir.DataType) -> Model:
+    """To the format and back; the Reshape between them, which takes no time, keeps runtimes from dropping both."""
+    x, shape = _input(ir.DataType.FLOAT), _constant("shape", np.array([-1, 1]))
+    enter = ir.Node("", "Cast", [x], {"to": ir.AttrInt64("to", int(dtype))}, name="enter")
+    turn = ir.Node("", "Reshape", [enter.outputs[0], shape], name="turn")
+    leave = ir.Node("", "Cast", [turn.outputs[0]], {"to": ir.AttrInt64("to", int(ir.DataType.FLOAT))}, name="leave")
+    return _probe(x, [enter, turn, leave], [shape], ir.DataType.FLOAT, 19)
+
+
+def _probe(x: ir.Value, nodes: Sequence[ir.Node], constants: list[ir.Value], dtype: ir.DataType, opset: int) -> Model:
+    for node in nodes:
+        node.outputs[0].name = f"{node.name}_out"
+    y = nodes[-1].outputs[0]
+    y.type = ir.TensorType(dtype)
+    y.shape = ir.Shape((PROBE_ELEMENTS, 1) if len(nodes) > 1 else (1, PROBE_ELEMENTS))
+    graph = ir.Graph([x], [y], nodes=nodes, initializers=constants, opset_imports={"": opset}, name="probe")
+    return Model(ir.Model(graph, ir_version=9), "probe")
+
+
+def _input(dtype: ir.DataType) -> ir.Value:
+    return ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape((1, PROBE_ELEMENTS)))
+
+
+def _constant(name: str, value: np.generic | NDArray[np.int64]) -> ir.Value:
+    array = np.asarray(value)
+    tensor = ir.tensor(array, name=name)
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
 
 
 def weight_bytes(node: ir.Node, choice: Choice, target: Target | None = None) -> int:

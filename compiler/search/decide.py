@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import onnx_ir as ir
 
+from lwc.compiler.analysis.crossings import Flow
 from lwc.compiler.analysis.sites import choices_of, find_sites, macs
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8, Weight16, WeightOnly
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.biases import choose_biases
-from lwc.compiler.search.cost import crossing_rates, crossings, graph_bytes, measured_costs, weight_bytes
+from lwc.compiler.search.cost import crossing_rates, crossings, exchanged, graph_bytes, measured_costs, weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
-from lwc.compiler.search.find import Finder, Found
+from lwc.compiler.search.find import MOST_NOISE, Finder, Found
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.numbers import RANGE_SAMPLES, Numbers
+from lwc.compiler.search.pairs import interactions, most_pairs, neighbours
 from lwc.compiler.search.rounding import choose_roundings, sites_to_solve
 from lwc.compiler.search.shared_weights import sharing_sites
-from lwc.compiler.search.solve import Objective
-from lwc.compiler.search.space import Crossing, Option, Space
+from lwc.compiler.search.solve import Objective, solve
+from lwc.compiler.search.space import Crossing, Interaction, Option, Space
 from lwc.passes.precision import required_values
 
 # Names of the choices that each --precision offers beside float.
@@ -117,7 +120,10 @@ class Decider:
             )
             for site, choices in self.offered.items()
         }
-        self.space = Space(options, self._crossings() if options else ())
+        if options:
+            flows = exchanged(self.bench.model, list(options), target)
+            self.space = Space(options, self._crossings(flows))
+            self.space = replace(self.space, interactions=self._interactions(flows))
 
     def _bytes(self, node: ir.Node, choice: Choice) -> int:
         return weight_bytes(node, choice, self.bench.target) + graph_bytes(node, choice)
@@ -176,11 +182,25 @@ class Decider:
             return {}
         return dict.fromkeys(hinted.items(), self.bench.noise(Plan(hinted), RANGE_SAMPLES) / len(hinted))
 
-    def _crossings(self) -> tuple[Crossing, ...]:
-        rates = crossing_rates(self.bench.backend, self.bench.target, self.bench.cache)
-        count = max(1, len(self.numbers.calibration))
-        elements = {name: stats.count / count for name, stats in self.numbers.values.items()}
-        return crossings(self.bench.model, list(self.offered), elements, rates, self.bench.target)
+    def _crossings(self, flows: Sequence[Flow]) -> tuple[Crossing, ...]:
+        kinds = {type(c) for choices in self.offered.values() for c in choices if not is_hint(c, self.bench.target)}
+        rates = crossing_rates(self.bench.backend, self.bench.target, self.bench.cache, frozenset(kinds))
+        names = [flow.value for flow in flows if rates.cast or flow.value in self.numbers.values]
+        return crossings(flows, self.numbers.elements(names), rates)
+
+    def _interactions(self, flows: Sequence[Flow]) -> tuple[Interaction, ...]:
+        """Of the choices that the search is likely to look at: those of the plan of the loosest noise that may hold."""
+        if not self.numbers.samples:
+            return ()
+        chosen = {
+            site: choice
+            for site, choice in solve(self.space, MOST_NOISE, self.wanted.objective).items()
+            if not is_hint(choice, self.bench.target)
+        }
+        return interactions(
+            partial(self.numbers.losses_together, self.offered),
+            self.numbers.losses, neighbours(flows), chosen, most_pairs(len(self.offered)),
+        )  # fmt: skip
 
     def _classes(self) -> dict[str, list[Site]]:
         """Sites by what they are, the class that takes most time first."""

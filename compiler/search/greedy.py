@@ -42,7 +42,8 @@ def greedy(
         climb.repair(loss_budget)
         climb.improve(loss_budget)
         ends.append(climb)
-    return min(ends, key=lambda climb: (climb.cost(), climb.ledger.totals.loss)).ledger.choices
+    # Where two choices together lose less than each alone, no single move may lead back to the budget.
+    return min(ends, key=lambda climb: (climb.loss > loss_budget, climb.cost(), climb.loss)).ledger.choices
 
 
 def uniform_plans(space: Space) -> list[dict[Site, Choice]]:
@@ -112,6 +113,10 @@ class Climb:
         """The objective, and far above it what is over the limits."""
         totals = self.ledger.totals
         return float(self._costs(np.array([[totals.ms, totals.bytes, totals.loss]]))[0])
+
+    @property
+    def loss(self) -> float:
+        return self.ledger.totals.loss
 
     def improve(self, loss_budget: float) -> None:
         """Take moves that gain most per loss while there are any within the budget."""

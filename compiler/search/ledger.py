@@ -1,6 +1,7 @@
 """What a plan is predicted to cost, and what single changes would make of it.
 
-A change is priced by its own sites and the crossings around them, so that thousands are priced in a second.
+A change is priced by its own sites and the crossings and interactions around them, so that thousands are priced in a
+second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from math import inf
 from typing import Literal
 
 from lwc.compiler.core.plan import Choice, Site
-from lwc.compiler.search.space import Crossing, Option, Space, crossing_ms
+from lwc.compiler.search.space import Crossing, Interaction, Option, Space, crossing_ms
 
 Objective = Literal["latency", "size", "throughput"]
 MOST_LOSS = 1e6  # what an infinite loss counts, so that sums stay numbers
@@ -56,6 +57,10 @@ class Ledger:
         for crossing in space.crossings:
             for site in dict.fromkeys(crossing.sites):
                 self.touching[site] = (*self.touching[site], crossing)
+        self.interacting: dict[Site, tuple[Interaction, ...]] = dict.fromkeys(self.picked, ())
+        for pair in space.interactions:
+            for site in pair.sites:
+                self.interacting[site] = (*self.interacting[site], pair)
         self.totals = self._counted()
 
     @property
@@ -67,14 +72,16 @@ class Ledger:
         """What the totals would grow by under the changes; negative where they shrink."""
         picked = ChainMap(dict(changes), self.picked)
         crossings = {crossing.value: crossing for site in changes for crossing in self.touching[site]}
-        pairs = [(option, self.picked[site]) for site, option in changes.items()]
+        interactions = {pair: None for site in changes for pair in self.interacting[site]}
+        steps = [(option, self.picked[site]) for site, option in changes.items()]
         return Totals(
-            sum(new.ms - old.ms for new, old in pairs)
+            sum(new.ms - old.ms for new, old in steps)
             + sum(
                 crossing_ms(crossing, picked) - crossing_ms(crossing, self.picked) for crossing in crossings.values()
             ),
-            sum(new.bytes - old.bytes for new, old in pairs),
-            sum(_loss(new) - _loss(old) for new, old in pairs),
+            sum(new.bytes - old.bytes for new, old in steps),
+            sum(_loss(new) - _loss(old) for new, old in steps)
+            + sum(pair.loss * (pair.counts(picked) - pair.counts(self.picked)) for pair in interactions),
         )
 
     def after(self, changes: Mapping[Site, Option]) -> Totals:
@@ -98,15 +105,17 @@ class Ledger:
         return other
 
     def neighbours(self, site: Site) -> dict[Site, None]:
-        """The sites that share a value with this one, itself among them."""
-        return dict.fromkeys((site, *(other for crossing in self.touching[site] for other in crossing.sites)))
+        """The sites that share a value or interact with this one, itself among them."""
+        sharing = (other for crossing in self.touching[site] for other in crossing.sites)
+        return dict.fromkeys((site, *sharing, *(other for pair in self.interacting[site] for other in pair.sites)))
 
     def _counted(self) -> Totals:
         options = self.picked.values()
         return Totals(
             sum(option.ms for option in options) + sum(crossing_ms(c, self.picked) for c in self.space.crossings),
             sum(option.bytes for option in options),
-            sum(_loss(option) for option in options),
+            sum(_loss(option) for option in options)
+            + sum(pair.loss for pair in self.space.interactions if pair.counts(self.picked)),
         )
 
 

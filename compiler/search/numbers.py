@@ -12,6 +12,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from lwc.compiler.analysis.activations import collect
 from lwc.compiler.analysis.sites import macs
 from lwc.compiler.core.backend import Session
@@ -27,7 +29,7 @@ from lwc.compiler.search.job import Change, Evaluator, job_of
 from lwc.compiler.search.ranges import candidate_ranges, choose_ranges
 from lwc.compiler.search.rounding import gram_sources
 from lwc.compiler.search.row_grams import row_grams
-from lwc.compiler.search.sensitivity import layer_losses, layers_suffice, measured_losses, samples_for
+from lwc.compiler.search.sensitivity import layer_losses, layers_suffice, losses_of, measured_losses, samples_for
 from lwc.compiler.search.shared_weights import add_up_grams, sharing_sites
 from lwc.compiler.search.value_stats import stats_of_values
 from lwc.compiler.search.workers import Processes
@@ -43,6 +45,7 @@ class Numbers:
 
     max_memory_bytes: of statistics and of activations that are kept;  each: called after every measurement
     workers: processes that losses are measured in;  scheduler: address of a Dask cluster instead
+    samples: how many losses are measured on, all of them the same; 0 before the first
     """
 
     bench: Workbench
@@ -54,6 +57,7 @@ class Numbers:
     values: dict[str, TensorStats] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
     losses: dict[tuple[Site, Choice], float] = field(default_factory=dict)
+    samples: int = 0
 
     def choose_ranges(self, names: frozenset[str], static: Mapping[Site, Choice]) -> None:
         """Statistics of these values; ranges by layer output error, or one method for all, whichever loses least.
@@ -121,10 +125,18 @@ class Numbers:
             self.losses |= layer_losses(self.bench, missing, self.each)
             return
         total = sum(macs(node) for node in self.bench.model.graph)
-        count = samples_for(total, measurements, len(self.bench.samples))
+        self.samples = self.samples or samples_for(total, measurements, len(self.bench.samples))
         self.losses |= measured_losses(
-            self.bench, missing, self.ranges, count, self.each,
-            evaluator=self._evaluator(options, count), max_memory_bytes=self.max_memory_bytes,
+            self.bench, missing, self.ranges, self.samples, self.each,
+            evaluator=self._evaluator(options, self.samples), max_memory_bytes=self.max_memory_bytes,
+        )  # fmt: skip
+
+    def losses_together(self, sites: Iterable[Site], changes: Sequence[Change]) -> Mapping[Change, float]:
+        """As `measure_losses`, of several choices at once, on the same samples; sites: all of the model's."""
+        known = tuple(sites)
+        return losses_of(
+            self.bench, known, self.ranges, self.samples, changes, self.each,
+            evaluator=self._evaluator(known, self.samples), max_memory_bytes=self.max_memory_bytes,
         )  # fmt: skip
 
     def estimate_losses(self, options: Mapping[Site, Sequence[Choice]], method: str) -> None:
@@ -133,6 +145,16 @@ class Numbers:
         grams = self.collect_grams(gram_sources(options, nodes))
         job = job_of(self.bench, options, self.ranges, RANGE_SAMPLES, self.max_memory_bytes)
         self.losses |= dict(METHODS)[method](Evidence(job, options, grams, self.values))
+
+    def elements(self, names: Sequence[str]) -> dict[str, float]:
+        """How many numbers these values hold per run; from one run where they have no statistics."""
+        count = max(1, len(self.calibration))
+        known = {name: self.values[name].count / count for name in names if name in self.values}
+        missing = [name for name in names if name not in known]
+        if missing:
+            outputs = self._open(self.bench.model, missing).run(self.bench.samples[0])
+            known |= {name: float(np.size(outputs[name])) for name in missing}
+        return known
 
     def _evaluator(self, sites: Iterable[Site], count: int) -> Evaluator | None:
         if self.scheduler is None and self.workers == 1:

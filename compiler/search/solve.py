@@ -36,13 +36,14 @@ def solve(
     """The cheapest choices whose summed loss is within the budget, and their sums within the limits.
 
         min  sum_s sum_o cost(s,o) x(s,o) + sum_v,f enter(v,f) e(v,f) + leave(v,f) l(v,f)
-        s.t. sum_o x(s,o) = 1 for every site;   sum loss(s,o) x(s,o) <= loss_budget
+        s.t. sum_o x(s,o) = 1 for every site;   sum loss(s,o) x(s,o) + sum_i loss(i) z(i) <= loss_budget
              e(v,f) >= f(c) - f(p),  l(v,f) >= f(p) - f(c)  for producer p and every reader c of value v
+             z(i) >= x(a) + x(b) - 1 where loss(i) > 0,  z(i) <= x(a), x(b) where loss(i) < 0
 
-    where f(s) is the share of options picked at s whose activations have the format f (float32 costs nothing).
-    Crossing variables may be continuous: minimisation drives them to 0 or 1. For 'size' the cost is bytes, and time
-    breaks ties. Loss-free float options make the program feasible for every budget >= 0; limits that no plan within
-    it can hold are passed by as little as possible.
+    where f(s) is the share of options picked at s whose activations have the format f (float32 costs nothing), and i
+    an interaction of options a and b. Variables of crossings and interactions may be continuous: minimisation and the
+    budget drive them to 0 or 1. For 'size' the cost is bytes, and time breaks ties. Loss-free float options make the
+    program feasible for every budget >= 0; limits that no plan within it can hold are passed by as little as possible.
     """
     if not space.options:
         return {}
@@ -69,7 +70,7 @@ class _Change:
 
 @dataclass(frozen=True)
 class _Program:
-    """The integer program; variables: one per (site, option), then one per format change."""
+    """The integer program; variables: one per (site, option), then one per format change, then one per interaction."""
 
     space: Space
     loss_budget: float
@@ -84,21 +85,36 @@ class _Program:
         return [change for change in _changes(self.space, self.columns) if change.ms > 0.0]
 
     @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Columns of both options of every interaction."""
+        numbers = {(site, option.choice): k for k, (site, option) in enumerate(self.columns)}
+        return [(numbers[pair.first], numbers[pair.second]) for pair in self.space.interactions]
+
+    @cached_property
     def ms(self) -> Vector:
-        return np.array([option.ms for _, option in self.columns] + [change.ms for change in self.changes])
+        return self._vector([option.ms for _, option in self.columns], [change.ms for change in self.changes])
 
     @cached_property
     def bytes(self) -> Vector:
-        return self._padded([float(option.bytes) for _, option in self.columns])
+        return self._vector([float(option.bytes) for _, option in self.columns])
 
     @cached_property
     def losses(self) -> Vector:
-        return self._padded([min(option.loss, MOST_LOSS) for _, option in self.columns])
+        alone = [min(option.loss, MOST_LOSS) for _, option in self.columns]
+        return self._vector(alone, together=[pair.loss for pair in self.space.interactions])
 
     @cached_property
     def offered(self) -> Vector:
-        """Upper bounds: 0 for an option that loses more than the whole budget."""
-        return self._padded([float(option.loss <= self.loss_budget) for _, option in self.columns], 1.0)
+        """Upper bounds: 0 for an option that loses more than the whole budget, whatever it is picked with.
+
+        With no budget at all, which has no row of its own, for all that loses anything.
+        """
+        least = self.losses.copy()
+        if self.loss_budget > 0.0:
+            least[len(self.columns) :] = 0.0
+            for columns, pair in zip(self.pairs, self.space.interactions, strict=True):
+                least[list(columns)] += min(0.0, pair.loss)
+        return np.where(least <= self.loss_budget, 1.0, 0.0)
 
     def weights(self, objective: Objective) -> Vector:
         """What is minimised."""
@@ -141,7 +157,7 @@ class _Program:
         with silent_stdout():
             result = milp(
                 np.r_[weights, np.ones(loosened)],
-                integrality=np.r_[np.ones(len(self.columns)), np.zeros(len(self.changes) + loosened)],
+                integrality=np.where(np.arange(len(weights) + loosened) < len(self.columns), 1, 0),
                 bounds=Bounds(0.0, np.r_[self.offered, np.full(loosened, inf)]),
                 constraints=constraints,
                 options={"mip_rel_gap": GAP, "time_limit": SECONDS},
@@ -149,7 +165,7 @@ class _Program:
         return None if result.x is None else np.asarray(result.x)
 
     def _structure(self, width: int) -> list[LinearConstraint]:
-        """One option per site; format changes follow from the options."""
+        """One option per site; format changes and interactions follow from the options."""
         order = {site: row for row, site in enumerate(self.space.options)}
         one = [(order[site], column, 1.0) for column, (site, _) in enumerate(self.columns)]
         constraints = [LinearConstraint(_matrix(one, len(order), width), 1, 1)]
@@ -160,10 +176,29 @@ class _Program:
             entries += [(i, column, -1.0) for column in above] + [(i, column, 1.0) for column in below]
         if entries:
             constraints.append(LinearConstraint(_matrix(entries, len(follow), width), 0, inf))
-        return constraints
+        return constraints + self._products(width)
 
-    def _padded(self, values: list[float], filler: float = 0.0) -> Vector:
-        return np.array(values + [filler] * len(self.changes))
+    def _products(self, width: int) -> list[LinearConstraint]:
+        """What holds the variable of an interaction, which the budget pushes down or up, at the product of both."""
+        entries: list[tuple[int, int, float]] = []
+        least: list[float] = []
+        first = len(self.columns) + len(self.changes)
+        for k, (columns, pair) in enumerate(zip(self.pairs, self.space.interactions, strict=True)):
+            if pair.loss > 0.0:
+                entries += [(len(least), first + k, 1.0), *((len(least), column, -1.0) for column in columns)]
+                least.append(-1.0)
+            else:
+                for column in columns:
+                    entries += [(len(least), first + k, -1.0), (len(least), column, 1.0)]
+                    least.append(0.0)
+        return [LinearConstraint(_matrix(entries, len(least), width), np.array(least), inf)] if entries else []
+
+    def _vector(
+        self, options: Sequence[float], changes: Sequence[float] = (), together: Sequence[float] = ()
+    ) -> Vector:
+        """One number per variable, 0 where none are given."""
+        changed, paired = [0.0] * len(self.changes), [0.0] * len(self.space.interactions)
+        return np.array([*options, *(changes or changed), *(together or paired)])
 
 
 def _changes(space: Space, columns: Sequence[tuple[Site, Option]]) -> Iterator[_Change]:

@@ -68,11 +68,35 @@ class Crossing:
 
 
 @dataclass(frozen=True)
+class Interaction:
+    """Two choices that lose more together (loss > 0), or less, than both alone sum up to.
+
+    loss: measured with both, less that of each alone
+    """
+
+    first: tuple[Site, Choice]
+    second: tuple[Site, Choice]
+    loss: float
+
+    @property
+    def sites(self) -> tuple[Site, Site]:
+        return self.first[0], self.second[0]
+
+    def counts(self, picked: Mapping[Site, Option]) -> bool:
+        """Whether both choices are picked."""
+        return all(picked[site].choice == choice for site, choice in (self.first, self.second))
+
+
+@dataclass(frozen=True)
 class Space:
-    """All sites with their options, the first of which leaves the site in float."""
+    """All sites with their options, the first of which leaves the site in float.
+
+    interactions: such that no plan is predicted to lose less than nothing
+    """
 
     options: Mapping[Site, tuple[Option, ...]]
     crossings: tuple[Crossing, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
 
     def option(self, site: Site, choice: Choice) -> Option:
         return next(option for option in self.options[site] if option.choice == choice)
@@ -93,8 +117,11 @@ class Space:
         return sum(self.option(site, choice).bytes for site, choice in choices.items())
 
     def predicted_loss(self, choices: Mapping[Site, Choice]) -> float:
-        """Sum of the sites' losses: noise powers of independent errors add."""
-        return sum(self.option(site, choice).loss for site, choice in choices.items())
+        """Sum of the sites' losses, as noise powers of independent errors add, and of what pairs are off that sum."""
+        picked = {site: self.option(site, choice) for site, choice in choices.items()}
+        return sum(option.loss for option in picked.values()) + sum(
+            pair.loss for pair in self.interactions if pair.counts(picked)
+        )
 
 
 def crossing_ms(crossing: Crossing, picked: Mapping[Site, Option]) -> float:

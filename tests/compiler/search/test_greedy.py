@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from lwc.compiler.core.plan import Choice, DynamicInt8, Float, Site, StaticInt8, Weight4, Weight8
 from lwc.compiler.search.greedy import boldest, greedy, path, uniform_plans
 from lwc.compiler.search.ledger import Limits
-from lwc.compiler.search.space import Crossing, Option, Space
+from lwc.compiler.search.pairs import bounded
+from lwc.compiler.search.space import Crossing, Interaction, Option, Space
 
 SITES = tuple(Site(f"n{i}", "MatMul") for i in range(5))
 MS = st.floats(0.01, 10.0)
@@ -24,8 +25,15 @@ def spaces(draw: st.DrawFn) -> Space:
         )
         for site in SITES[: draw(st.integers(1, 5))]
     }
-    chain = itertools.pairwise(options)
-    return Space(options, tuple(Crossing(a.name, a, (b,), draw(st.booleans()), draw(MS), draw(MS)) for a, b in chain))
+    chain = list(itertools.pairwise(options))
+    crossings = tuple(Crossing(a.name, a, (b,), draw(st.booleans()), draw(MS), draw(MS)) for a, b in chain)
+    ends = [((a, options[a][-1]), (b, options[b][-1])) for a, b in chain if len(options[a]) > 1 < len(options[b])]
+    singles = {(site, option.choice): option.loss for pair in ends for site, option in pair}
+    terms = [
+        Interaction((a, one.choice), (b, two.choice), draw(st.floats(-1.0, 1.0)) * (one.loss + two.loss))
+        for (a, one), (b, two) in ends
+    ]
+    return Space(options, crossings, bounded(terms, singles))
 
 
 @settings(max_examples=80, deadline=None)
@@ -35,6 +43,14 @@ def test_holds_the_budget_and_is_never_worse_than_float(space: Space, budget: fl
     assert space.predicted_loss(choices) <= budget + 1e-9
     cost = space.predicted_bytes if objective == "size" else space.predicted_ms
     assert cost(choices) <= cost(space.complete({})) + 1e-9
+
+
+def test_ends_within_the_budget_where_no_single_step_leads_back_to_it() -> None:
+    options = {s: (Option(Float(), 1.0, 4, 0.0), Option(Weight8(), 0.5, 1, 1.0)) for s in SITES[:2]}
+    a, b = ((site, Weight8()) for site in options)
+    space = Space(options, (), (Interaction(a, b, -1.9),))
+    assert set(greedy(space, 0.2).values()) == {Weight8()}
+    assert set(greedy(space, 0.05).values()) == {Float()}
 
 
 def test_spends_the_budget_where_it_gains_most_per_loss() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from lwc.compiler.core.plan import Float, Float16, Site, StaticInt8, Weight4
 from lwc.compiler.search.ledger import Ledger, Limits, Totals, limits_for
 from lwc.compiler.search.solve import solve
-from lwc.compiler.search.space import Crossing, Option, Space
+from lwc.compiler.search.space import Crossing, Interaction, Option, Space
 
 SITES = tuple(Site(f"n{i}", "Conv") for i in range(6))
 CHOICES = (Float(), StaticInt8(), Weight4(), Float16())
@@ -17,6 +17,11 @@ SPACE = Space(
     tuple(
         Crossing(f"v{i}", SITES[i - 1] if i else None, SITES[i : i + 2], i % 2 == 0, 0.1 * i, 0.2, 0.4)
         for i in range(6)
+    ),
+    tuple(
+        Interaction((SITES[i], CHOICES[1 + i % 3]), (SITES[(i + k) % 6], CHOICES[1 + (i + k) % 3]), 0.004 * (i - 2.5))
+        for i in range(6)
+        for k in (1, 3)
     ),
 )
 PICKS = st.lists(st.sampled_from(CHOICES), min_size=6, max_size=6).map(lambda c: dict(zip(SITES, c, strict=True)))
@@ -44,7 +49,12 @@ def test_a_fork_changes_alone() -> None:
 
 
 def test_neighbours_share_a_value() -> None:
-    assert set(Ledger(SPACE, {}).neighbours(SITES[0])) == set(SITES[:3])
+    assert set(Ledger(Space(SPACE.options, SPACE.crossings), {}).neighbours(SITES[0])) == set(SITES[:3])
+
+
+def test_neighbours_interact() -> None:
+    pair = Interaction((SITES[0], Weight4()), (SITES[5], Weight4()), 0.1)
+    assert set(Ledger(Space(SPACE.options, (), (pair,)), {}).neighbours(SITES[5])) == {SITES[0], SITES[5]}
 
 
 def test_an_infinite_loss_can_be_taken_back() -> None:

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 from lwc.compiler.core.plan import DynamicInt8, Float, Float16, Site, StaticInt8, Weight4, Weight8
 from lwc.compiler.search.greedy import greedy
 from lwc.compiler.search.ledger import Ledger, Limits, Objective
+from lwc.compiler.search.pairs import bounded
 from lwc.compiler.search.solve import solve
-from lwc.compiler.search.space import Crossing, Option, Space
+from lwc.compiler.search.space import Crossing, Interaction, Option, Space
 
 CHOICES = (Float(), StaticInt8(), DynamicInt8(), Float16(), Weight4())
 SITES = tuple(Site(f"n{i}", "Conv") for i in range(5))
@@ -43,7 +45,17 @@ def spaces(draw: st.DrawFn) -> Space:
         for site in sites
     }
     crossings = tuple(draw(crossing(sites, k)) for k in range(draw(st.integers(0, 4))))
-    return Space(options, crossings)
+    return Space(options, crossings, draw(interactions(options)))
+
+
+@st.composite
+def interactions(draw: st.DrawFn, options: dict[Site, tuple[Option, ...]]) -> tuple[Interaction, ...]:
+    """Between up to six pairs of options, of either sign, such that no plan loses less than nothing."""
+    singles = {(site, option.choice): option.loss for site, found in options.items() for option in found[1:]}
+    pairs = [pair for pair in itertools.combinations(singles, 2) if pair[0][0] != pair[1][0]]
+    drawn = draw(st.lists(st.sampled_from(pairs), max_size=6, unique=True)) if pairs else []
+    terms = [draw(st.integers(-10, 10)) / 10 * (singles[a] + singles[b]) for a, b in drawn]
+    return bounded([Interaction(a, b, term) for (a, b), term in zip(drawn, terms, strict=True) if term], singles)
 
 
 def brute_force(space: Space, budget: float) -> float:
@@ -133,6 +145,24 @@ def test_weight_only_choices_cross_into_no_other_format() -> None:
     options = {site: (Option(Float(), 1.0, 4, 0.0), Option(Weight4(), 0.9, 1, 0.0)) for site in (a, b)}
     space = Space(options, (Crossing("ab", a, (b,), True, 5.0, 5.0, 5.0),))
     assert set(solve(space, 1.0).values()) == {Weight4()}
+
+
+PAIR = {site: (Option(Float(), 1.0, 4, 0.0), Option(StaticInt8(), 0.5, 1, 0.1)) for site in SITES[:2]}
+BOTH = ((SITES[0], StaticInt8()), (SITES[1], StaticInt8()))
+
+
+@pytest.mark.parametrize(("term", "budget", "changed"), [(-0.15, 0.06, 2), (-0.15, 0.04, 0), (0.1, 0.25, 1)])
+def test_pairs_are_chosen_by_what_they_lose_together(term: float, budget: float, changed: int) -> None:
+    choices = solve(Space(PAIR, (), (Interaction(*BOTH, term),)), budget)
+    assert sum(choice == StaticInt8() for choice in choices.values()) == changed
+
+
+@pytest.mark.parametrize("term", [-0.2, 0.1])
+def test_no_loss_at_all_takes_no_pair_that_loses_anything_alone_or_together(term: float) -> None:
+    lossless = {site: (options[0], replace(options[1], loss=0.0)) for site, options in PAIR.items()}
+    for options in (PAIR, lossless) if term > 0 else (PAIR,):
+        space = Space(options, (), (Interaction(*BOTH, term),))
+        assert space.predicted_loss(solve(space, 0.0)) == 0.0
 
 
 def limited_space() -> Space:

@@ -1,7 +1,7 @@
 import pytest
 
 from lwc.compiler.core.plan import DynamicInt8, Float, Float16, Plan, Range, Site, StaticInt8, Weight4, Weight8
-from lwc.compiler.search.space import Crossing, Option, Space, crossing_ms, plan_of
+from lwc.compiler.search.space import Crossing, Interaction, Option, Space, crossing_ms, plan_of
 
 A, B, C = (Site(name, "Conv") for name in "abc")
 CHOICES = (Float(), StaticInt8(), DynamicInt8(), Weight8(), Weight4(), Float16())
@@ -54,3 +54,10 @@ def test_a_plan_leaves_float_sites_out_and_needs_no_ranges_without_choices() -> 
     ranges = {"x": Range(0.0, 1.0)}
     assert plan_of({B: Weight4(), A: Float()}, ranges) == Plan({B: Weight4()}, ranges)
     assert plan_of({A: Float()}, ranges) == Plan()
+
+
+def test_pairs_are_off_the_sum_where_both_choices_are_picked() -> None:
+    options = {site: (Option(Float(), 1.0, 4, 0.0), Option(Weight4(), 2.0, 1, 0.5)) for site in (A, B, C)}
+    space = Space(options, (), (Interaction((A, Weight4()), (B, Weight4()), -0.25),))
+    assert space.predicted_loss({A: Weight4(), B: Weight4(), C: Weight4()}) == 1.25
+    assert space.predicted_loss({A: Weight4(), B: Float(), C: Weight4()}) == 1.0
