@@ -1,16 +1,20 @@
 """Losses measured on a Dask cluster: the same bytes as on one machine of its kind.
 
 The model travels once per worker, as the files that processes of one machine would read. Work is handed out in
-segments; what a worker that dies leaves undone, the scheduler gives to the others.
+segments; what a worker that dies leaves undone, the scheduler gives to the others. When all are gone, and the model
+with them, the rest waits a while for workers that come back or are new.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,13 @@ from lwc.compiler.core.errors import LwcError, MissingDependency, UsageError
 from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.search.job import Change, Job
 from lwc.compiler.search.partial import PartialRuns
-from lwc.compiler.search.workers import Measured, Task, read_job, tasks_of, write_job
+from lwc.compiler.search.workers import Measured, Task, read_job, tasks_of, until_done, write_job
+
+log = logging.getLogger(__name__)
 
 _SECONDS_TO_CONNECT = 10
+_SECONDS_FOR_WORKERS = 30  # to come, or to come back
+_GIVE_MEMORY = "Their memory may be short: give each more."
 
 
 class Cluster:
@@ -35,32 +43,49 @@ class Cluster:
     def losses(self, changes: Sequence[Change]) -> Iterator[tuple[Change, float]]:
         """Segment by segment, as workers finish them.
 
-        Raises MissingDependency (also where workers lack lwc), UsageError when no scheduler or no worker is there.
+        Raises MissingDependency (also where workers lack lwc), UsageError when no scheduler or no worker is there or
+        comes back, LwcError when workers die again and again.
         """
         tasks = tasks_of(self._job, changes)
         if not tasks:
             return
         distributed = dask_distributed()
-        with _connected(distributed, self._address) as client:
-            token = uuid.uuid4().hex
+        given_up = LwcError(f"All workers of {self._address} died again and again.", _GIVE_MEMORY)
+
+        def measure(left: Sequence[Task]) -> Iterator[tuple[Task, Measured]]:
+            with _connected(distributed, self._address) as client:
+                yield from self._measured_until_all_are_gone(distributed, client, left)
+
+        yield from until_done(tasks, measure, given_up)
+
+    def _measured_until_all_are_gone(
+        self, distributed: Any, client: Any, tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Measured]]:
+        token = uuid.uuid4().hex
+        futures: dict[Any, Task] = {}
+        try:
             (files,) = client.scatter([_files(self._job)], broadcast=True, hash=False)
-            futures = client.map(_measure, tasks, token=token, version=__version__, files=files, pure=False)
-            try:
-                for _, measured in distributed.as_completed(futures, loop=client.loop, with_results=True):
-                    yield from measured
-            except ImportError as error:
-                raise MissingDependency(
-                    f"A worker of {self._address} cannot import what losses need ({error}).",
-                    f"Install lwc-compiler[cpu,cluster] {__version__} there.",
-                ) from error
-            except distributed.KilledWorker as error:
-                raise LwcError(
-                    f"Workers of {self._address} died again and again on the same segment ({error}).",
-                    "Their memory may be short: give each more.",
-                ) from error
-            finally:
-                client.cancel([*futures, files], force=True)
-                client.run(_forget, token)
+            sent = client.map(_measure, tasks, token=token, version=__version__, files=files, pure=False)
+            futures = dict(zip(sent, tasks, strict=True))
+            for future, measured in distributed.as_completed(sent, loop=client.loop, with_results=True):
+                if future.cancelled():
+                    raise CancelledError
+                yield futures[future], measured
+        except ImportError as error:
+            raise MissingDependency(
+                f"A worker of {self._address} cannot import what losses need ({error}).",
+                f"Install lwc-compiler[cpu,cluster] {__version__} there.",
+            ) from error
+        except distributed.KilledWorker as error:
+            raise LwcError(
+                f"Workers of {self._address} died again and again on the same segment ({error}).", _GIVE_MEMORY
+            ) from error
+        except (CancelledError, OSError, distributed.TimeoutError) as error:
+            log.warning("all workers of %s are gone, others are waited for (%s)", self._address, type(error).__name__)
+        finally:
+            with suppress(OSError):  # where the scheduler is gone, too
+                client.cancel([*futures], force=True)
+                client.run(_forget, token, on_error="ignore")
 
 
 def dask_distributed() -> Any:
@@ -82,7 +107,7 @@ def _connected(distributed: Any, address: str) -> Any:
             f"No Dask scheduler answers at '{address}' ({error}).", "Start one with: dask scheduler"
         ) from error
     try:
-        client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+        client.wait_for_workers(1, timeout=_SECONDS_FOR_WORKERS)
     except distributed.TimeoutError as error:
         client.close()
         raise UsageError(

@@ -13,7 +13,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -54,18 +54,30 @@ class Processes:
             return
         with temporary_folder("workers") as folder:
             write_job(self._job, Path(folder))
-            deaths = 0
-            while tasks:
-                before = len(tasks)
-                for task, measured in _measured_until_death(Path(folder), tasks, workers):
-                    tasks.remove(task)
-                    yield from measured
-                deaths = deaths + 1 if len(tasks) == before else 1
-                if tasks and deaths >= _MOST_DEATHS:
-                    raise LwcError(
-                        f"Worker processes died {deaths} times in a row while losses were measured.",
-                        "Memory may be short: use fewer --workers, or a smaller --max-memory.",
-                    )
+            given_up = LwcError(
+                f"Worker processes died {_MOST_DEATHS} times in a row while losses were measured.",
+                "Memory may be short: use fewer --workers, or a smaller --max-memory.",
+            )
+            yield from until_done(tasks, lambda left: _measured_until_death(Path(folder), left, workers), given_up)
+
+
+def until_done(
+    tasks: Sequence[Task], measure: Callable[[Sequence[Task]], Iterator[tuple[Task, Measured]]], given_up: LwcError
+) -> Iterator[tuple[Change, float]]:
+    """All losses, where `measure` ends early when its workers die: it gets what is left again.
+
+    Raises `given_up` where that happens again and again with nothing measured in between.
+    """
+    left = list(tasks)
+    deaths = 0
+    while left:
+        before = len(left)
+        for task, measured in measure(tuple(left)):
+            left.remove(task)
+            yield from measured
+        deaths = deaths + 1 if len(left) == before else 1
+        if left and deaths >= _MOST_DEATHS:
+            raise given_up
 
 
 def tasks_of(job: Job, changes: Sequence[Change]) -> list[Task]:

@@ -1,6 +1,7 @@
 """lwc against every peer on the zoo's tasks: one process, alternating blocks, true labels.
 
-    python tests/benchmarks/against_peers.py [--models a,b] [--backends ort,auto] [--out F.json] [--work FOLDER]
+    python tests/benchmarks/against_peers.py [--models a,b] [--backends ort,auto] [--peers onnxruntime,openvino]
+                                             [--out F.json] [--work FOLDER]
 
 Needs one environment with onnxruntime, onnxsim, openvino, nncf and lwc. Peers: onnxruntime static int8 (minmax,
 entropy, percentile), dynamic int8, onnxsim then static; OpenVINO fp32 and bf16; NNCF int8 on OpenVINO, the rest in
@@ -66,8 +67,8 @@ class Candidate:
     open: Callable[[Context, list[Sample]], Run]
 
 
-def candidates(backends: list[str]) -> list[Candidate]:
-    """Float, the peers, and lwc once for each backend."""
+def candidates(args: argparse.Namespace) -> list[Candidate]:
+    """Float, the peers of the families asked for, and lwc once for each backend."""
     found = [Candidate(FLOAT, FLOAT, "", lambda c, s: None, lambda c, s: _ort_run(c.source, c))]
     found += [_ort_static(method) for method in ("minmax", "entropy", "percentile")]
     found += [
@@ -78,7 +79,8 @@ def candidates(backends: list[str]) -> list[Candidate]:
         _on_openvino("nncf-int8", "nncf.xml", "f32"),
         _on_openvino("nncf-int8-bf16", "nncf.xml", "bf16"),
     ]
-    return found + [_lwc(backend) for backend in backends]
+    wanted = (FLOAT, *args.peers.split(","))
+    return [one for one in found if one.family in wanted] + [_lwc(backend) for backend in args.backends.split(",")]
 
 
 def _on_ort(label: str, build: Callable[[Context, list[Sample]], object]) -> Candidate:
@@ -163,7 +165,7 @@ def built(candidate: Candidate, context: Context, args: argparse.Namespace) -> R
         return dict(json.loads(memory.read_text()))
     row: Row = {"failed": "not built"}
     for count in (args.peer_samples, max(1, args.peer_samples // FEWER)):
-        target = (candidate.label, context, count, args.backends.split(","))
+        target = (candidate.label, context, count, args)
         child = multiprocessing.get_context("spawn").Process(target=_build_child, args=target)
         child.start()
         child.join(args.build_timeout)
@@ -179,8 +181,8 @@ def built(candidate: Candidate, context: Context, args: argparse.Namespace) -> R
     return row
 
 
-def _build_child(label: str, context: Context, count: int, backends: list[str]) -> None:
-    candidate = next(one for one in candidates(backends) if one.label == label)
+def _build_child(label: str, context: Context, count: int, args: argparse.Namespace) -> None:
+    candidate = next(one for one in candidates(args) if one.label == label)
     with (context.folder / f"{candidate.file}.log").open("wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -204,7 +206,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Row]:
     context = Context(name, zoo.path(name), folder, args.threads, args.calibration)
     result: dict[str, Row] = {}
     opens: dict[str, Callable[[], _Runner]] = {}
-    for candidate in candidates(args.backends.split(",")):
+    for candidate in candidates(args):
         row = result[candidate.label] = {"family": candidate.family, **built(candidate, context, args)}
         if "failed" in row:
             continue
@@ -265,6 +267,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(name for name in zoo.names() if zoo.get(name).task))
     parser.add_argument("--backends", default="ort,auto", help="an artifact of lwc for each")
+    parser.add_argument("--peers", default=",".join(FAMILIES), help="families of peers to measure")
     parser.add_argument("--calibration", type=int, default=64, help="samples that lwc gets")
     parser.add_argument("--peer-samples", type=int, default=64, help="samples that the peers get")
     parser.add_argument("--test", type=int, default=256)
@@ -287,13 +290,14 @@ def main() -> None:
             found.pop(name, None)
             for file in (args.work / name).glob(f"{LWC}*"):
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
-        if found.get(name, {}).keys() != {candidate.label for candidate in candidates(args.backends.split(","))}:
+        if found.get(name, {}).keys() != {candidate.label for candidate in candidates(args)}:
             found[name] = measure(name, args)
             if args.out:
                 args.out.write_text(json.dumps(found, indent=1))
         print("\n".join(lines(name, found[name])), flush=True)
     for backend in args.backends.split(","):
-        for families in (FAMILIES[:1], (FLOAT, *FAMILIES[:1]), FAMILIES, (FLOAT, *FAMILIES)):
+        asked = tuple(args.peers.split(","))
+        for families in dict.fromkeys((asked[:1], (FLOAT, *asked[:1]), asked, (FLOAT, *asked))):
             print("\n".join(figures(found, f"{LWC}{backend}", families)))
 
 
