@@ -24,16 +24,16 @@ def import_model(model: Model, shapes: Mapping[str, Sequence[int]] | None = None
     Raises UnsupportedOperator, naming the node and what TVM says of it.
     """
     proto = model.to_proto()
-    importer = _Importer(shapes)
+    importer = Importer(shapes)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            return importer.from_onnx(proto.graph, _opset(proto))
+            return importer.from_onnx(proto.graph, opset_of(proto))
         except Exception as error:
             raise UnsupportedOperator(f"{model.name}: TVM cannot take {importer.at}: {_first_line(error)}") from error
 
 
-class _Importer(ONNXGraphImporter):
+class Importer(ONNXGraphImporter):
     """TVM's importer, asking our rules first.
 
     at: the node that is being converted, for messages
@@ -59,7 +59,8 @@ class _Importer(ONNXGraphImporter):
         return self.bb.normalize(result) if isinstance(result, relax.Expr) else result
 
 
-def _opset(proto: onnx.ModelProto) -> int:
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Version of the standard operators that the model uses."""
     return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
