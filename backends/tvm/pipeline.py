@@ -14,9 +14,7 @@ LAYOUTS = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
 
 def compile_module(mod: IRModule, machine: Machine) -> relax.VMExecutable:
     """Machine code of every function of the module."""
-    target = tvm.target.Target(machine.llvm())
-    with target, tvm.transform.PassContext(opt_level=3):
-        return tvm.compile(lower(mod, machine), target, relax_pipeline=_finish(), tir_pipeline="default")
+    return generate(plan(lower(mod, machine), machine), machine)
 
 
 def lower(mod: IRModule, machine: Machine) -> IRModule:
@@ -55,13 +53,17 @@ def _schedule(machine: Machine) -> tvm.transform.Pass:
     return apply
 
 
-def _finish() -> tvm.transform.Pass:
+def plan(mod: IRModule, machine: Machine) -> IRModule:
     """What is left of TVM's own CPU pipeline: memory planned ahead, calls made direct."""
     from tvm.relax.backend.cpu_generic import pipeline
 
-    @tvm.transform.module_pass(opt_level=0, name="Finish")
-    def apply(mod: IRModule, _: tvm.transform.PassContext) -> IRModule:
-        target = tvm.target.Target.current()
+    target = tvm.target.Target(machine.llvm())
+    with target:
         return tvm.transform.Sequential(pipeline.dataflow_lower_passes(target) + pipeline.finalize_passes(target))(mod)
 
-    return apply
+
+def generate(planned: IRModule, machine: Machine) -> relax.VMExecutable:
+    """Machine code of a module whose memory is planned."""
+    target = tvm.target.Target(machine.llvm())
+    with target, tvm.transform.PassContext(opt_level=3):
+        return tvm.compile(planned, target, relax_pipeline=None, tir_pipeline="default")
