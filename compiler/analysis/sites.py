@@ -85,10 +85,7 @@ def choices_of(node: ir.Node, target: Target) -> tuple[Choice, ...]:
         # ConvInteger, the dynamic form of Conv, has no fast kernel: 0.12 to 0.37 of float's speed in ONNX Runtime.
         if unit.weight is not None and node.op_type in ("Gemm", "MatMul"):
             choices.append(DynamicInt8())
-    if target.bf16_by_hint:
-        choices.append(BFloat16())
-    if target.fp16_by_hint:
-        choices.append(Float16())
+    choices += [BFloat16(), Float16()]
     if _worth_storing(node):
         # MatMulNBits takes blocks; elsewhere a scale per output is enough for 8 bits. With 4 bits, zero points make
         # the file some 3 % larger and its noise markedly smaller (magika, ppocr, basic-pitch).

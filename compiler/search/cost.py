@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lwc.compiler.analysis.crossings import Flow, flows
 from lwc.compiler.analysis.sites import swallowed_by
@@ -36,7 +35,7 @@ from lwc.compiler.core.plan import (
 )
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.evaluate import Workbench
-from lwc.compiler.search.space import Crossing
+from lwc.compiler.search.space import ACTIVATIONS, Crossing
 from lwc.passes.precision.followers import moves_codes
 from lwc.passes.precision.weight_forms import stored_bytes
 
@@ -75,11 +74,14 @@ def _rounded_fast(choice: Choice) -> Choice:
 
 @dataclass(frozen=True)
 class Rates:
-    """Milliseconds to quantize, dequantize or cast one number; cast: between float32 and a short float, either way."""
+    """Milliseconds to quantize, dequantize or cast one number.
+
+    casts: by short float format, from and to float32 on average
+    """
 
     quantize: float
     dequantize: float
-    cast: float = 0.0
+    casts: Mapping[str, float] = field(default_factory=dict)
 
 
 def exchanged(model: Model, sites: Sequence[Site], target: Target) -> tuple[Flow, ...]:
@@ -100,7 +102,7 @@ def crossings(found: Iterable[Flow], elements: Mapping[str, float], rates: Rates
             flow.read_as_float,
             quantize_ms=rates.quantize * count,
             dequantize_ms=0.0 if _writes_float(flow.producer) else rates.dequantize * count,
-            cast_ms=rates.cast * count,
+            cast_ms={short: rate * count for short, rate in rates.casts.items()},
         )
         for flow in found
         for count in (elements.get(flow.value, 0.0),)
@@ -117,7 +119,7 @@ def crossing_rates(
 ) -> Rates:
     """Measured on this machine, once.
 
-    short: float formats that sites may have one by one; of several the cast is the mean
+    short: float formats that sites may have one by one
     """
     key = (backend.name, backend.version(), target.fingerprint)
 
@@ -131,9 +133,9 @@ def crossing_rates(
 
     quantize = rate("QuantizeLinear", lambda: _scale_probe("QuantizeLinear"), np.float32)
     dequantize = rate("DequantizeLinear", lambda: _scale_probe("DequantizeLinear"), np.uint8)
-    types = [dtype for kind, dtype in _SHORT.items() if kind in short]
-    casts = [rate(dtype.name, partial(_cast_probe, dtype), np.float32) / 2 for dtype in types]
-    return Rates(quantize, dequantize, sum(casts) / max(1, len(casts)))
+    types = {ACTIVATIONS[kind]: dtype for kind, dtype in _SHORT.items() if kind in short}
+    casts = {name: rate(name, partial(_cast_probe, dtype), np.float32) / 2 for name, dtype in types.items()}
+    return Rates(quantize, dequantize, casts)
 
 
 _SHORT: Mapping[type[Choice], ir.DataType] = {
@@ -151,20 +153,18 @@ def _scale_probe(op: str) -> Model:
 
 
 def _cast_probe(dtype: ir.DataType) -> Model:
-    """To the format and back; the Reshape between them, which takes no time, keeps runtimes from dropping both."""
-    x, shape = _input(ir.DataType.FLOAT), _constant("shape", np.array([-1, 1]))
+    """To the format and back: not every runtime gives numbers of every format out."""
+    x = _input(ir.DataType.FLOAT)
     enter = ir.Node("", "Cast", [x], {"to": ir.AttrInt64("to", int(dtype))}, name="enter")
-    turn = ir.Node("", "Reshape", [enter.outputs[0], shape], name="turn")
-    leave = ir.Node("", "Cast", [turn.outputs[0]], {"to": ir.AttrInt64("to", int(ir.DataType.FLOAT))}, name="leave")
-    return _probe(x, [enter, turn, leave], [shape], ir.DataType.FLOAT, 19)
+    leave = ir.Node("", "Cast", enter.outputs, {"to": ir.AttrInt64("to", int(ir.DataType.FLOAT))}, name="leave")
+    return _probe(x, [enter, leave], [], ir.DataType.FLOAT, 19)
 
 
 def _probe(x: ir.Value, nodes: Sequence[ir.Node], constants: list[ir.Value], dtype: ir.DataType, opset: int) -> Model:
     for node in nodes:
         node.outputs[0].name = f"{node.name}_out"
     y = nodes[-1].outputs[0]
-    y.type = ir.TensorType(dtype)
-    y.shape = ir.Shape((PROBE_ELEMENTS, 1) if len(nodes) > 1 else (1, PROBE_ELEMENTS))
+    y.type, y.shape = ir.TensorType(dtype), x.shape
     graph = ir.Graph([x], [y], nodes=nodes, initializers=constants, opset_imports={"": opset}, name="probe")
     return Model(ir.Model(graph, ir_version=9), "probe")
 
@@ -173,10 +173,9 @@ def _input(dtype: ir.DataType) -> ir.Value:
     return ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape((1, PROBE_ELEMENTS)))
 
 
-def _constant(name: str, value: np.generic | NDArray[np.int64]) -> ir.Value:
-    array = np.asarray(value)
-    tensor = ir.tensor(array, name=name)
-    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+def _constant(name: str, value: np.generic) -> ir.Value:
+    tensor = ir.tensor(np.asarray(value), name=name)
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(()))
 
 
 def weight_bytes(node: ir.Node, choice: Choice, target: Target | None = None) -> int:

@@ -185,7 +185,7 @@ class Decider:
     def _crossings(self, flows: Sequence[Flow]) -> tuple[Crossing, ...]:
         kinds = {type(c) for choices in self.offered.values() for c in choices if not is_hint(c, self.bench.target)}
         rates = crossing_rates(self.bench.backend, self.bench.target, self.bench.cache, frozenset(kinds))
-        names = [flow.value for flow in flows if rates.cast or flow.value in self.numbers.values]
+        names = [flow.value for flow in flows if rates.casts or flow.value in self.numbers.values]
         return crossings(flows, self.numbers.elements(names), rates)
 
     def _interactions(self, flows: Sequence[Flow]) -> tuple[Interaction, ...]:

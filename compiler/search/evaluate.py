@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,25 @@ TRIAL_RUNS = 3  # a runtime may look at shapes first and make its kernels later
 T = TypeVar("T")
 
 
+class Reference(Protocol):
+    """What outputs are compared with, sample by sample; powers: of each output, what errors are relative to."""
+
+    @property
+    def originals(self) -> Callable[[int], Outputs]: ...
+    @property
+    def powers(self) -> Mapping[str, float]: ...
+
+
+class Compares:
+    """Whatever holds a reference."""
+
+    def error(self: Reference, index: int, outputs: Outputs) -> float:
+        """Relative squared error of the outputs of one sample: see `relative_error`."""
+        return relative_error(self.originals(index), outputs, self.powers)
+
+
 @dataclass
-class Workbench:
+class Workbench(Compares):
     """Evaluates plans of one model on one target; every answer is kept in the cache by plan digest.
 
     model: the cleaned float model;  apply: makes a fork with the plan applied
@@ -194,10 +211,6 @@ class Workbench:
             reading = self._read_on(reading, self.session(plan), count, enough)
             self.cache.put("readings", key, [reading.errors, reading.scores, reading.value])
         return reading
-
-    def error(self, index: int, outputs: Outputs) -> float:
-        """Relative squared error of the outputs of one sample: see `relative_error`."""
-        return relative_error(self.originals(index), outputs, self.powers)
 
     @cached_property
     def powers(self) -> Mapping[str, float]:

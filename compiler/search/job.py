@@ -13,7 +13,7 @@ from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.core.target import Target
 from lwc.compiler.metrics import Outputs
 from lwc.compiler.search.batches import Run, Samples, find_runs
-from lwc.compiler.search.evaluate import Workbench, relative_error
+from lwc.compiler.search.evaluate import Compares, Workbench
 
 Change = tuple[tuple[Site, Choice], ...]  # what is changed together
 
@@ -30,7 +30,7 @@ class Evaluator(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Compares):
     """All that losses are a function of, besides the change.
 
     model: float, as `find_runs` gave it with the runs;  sites: all there are, for they decide where it is cut
@@ -56,10 +56,6 @@ class Job:
     def open(self, model: Model) -> Session:
         """A session of one thread: how many there are must not show in the numbers."""
         return self.backend.session(model, self.target.with_threads(1), lean=True)
-
-    def error(self, index: int, outputs: Outputs) -> float:
-        """Relative squared error of the outputs of one sample."""
-        return relative_error(self.originals(index), outputs, self.powers)
 
     def plan(self, change: Change) -> Plan:
         return Plan(dict(change), self.ranges)

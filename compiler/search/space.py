@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float8, Float16, Plan, Range, Site, StaticInt8
 
@@ -42,7 +42,7 @@ class Crossing:
     read_as_float: it is also read by a node that is no site, or is a graph output
     quantize_ms: paid once when the producer is float and a consumer integer
     dequantize_ms: paid once when the producer is integer and a reader float
-    cast_ms: paid once to bring it into a short float format, and once to leave that
+    cast_ms: by short float format, paid once to bring it into that, and once to leave it
     """
 
     value: str
@@ -51,15 +51,15 @@ class Crossing:
     read_as_float: bool
     quantize_ms: float
     dequantize_ms: float
-    cast_ms: float = 0.0
+    cast_ms: Mapping[str, float] = field(default_factory=dict)
 
     def enter_ms(self, activations: str) -> float:
         """From float32 to the format."""
-        return self.quantize_ms if activations == UINT8 else self.cast_ms
+        return self.quantize_ms if activations == UINT8 else self.cast_ms.get(activations, 0.0)
 
     def leave_ms(self, activations: str) -> float:
         """From the format to float32."""
-        return self.dequantize_ms if activations == UINT8 else self.cast_ms
+        return self.dequantize_ms if activations == UINT8 else self.cast_ms.get(activations, 0.0)
 
     @property
     def sites(self) -> tuple[Site, ...]:

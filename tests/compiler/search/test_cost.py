@@ -1,8 +1,10 @@
-"""Bytes of weights under each choice."""
+"""Bytes of weights under each choice, and what values pay that cross between formats."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
+from lwc.backends.onnxruntime.build import OnnxRuntime
 from lwc.compiler.analysis.shapes import infer_shapes
-from lwc.compiler.analysis.sites import site_of
+from lwc.compiler.analysis.sites import find_sites, site_of
+from lwc.compiler.core.cache import Cache
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import (
+    BFloat16,
     Choice,
     DynamicInt8,
     Float,
@@ -29,8 +34,13 @@ from lwc.compiler.core.plan import (
 )
 from lwc.compiler.core.target import NAMED
 from lwc.compiler.search.apply import Applier
-from lwc.compiler.search.cost import graph_bytes, weight_bytes
+from lwc.compiler.search.cost import Rates, crossing_rates, crossings, exchanged, graph_bytes, weight_bytes
+from lwc.compiler.search.decide import Decider, Wanted
+from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.solve import solve
+from lwc.compiler.search.space import Option, Space
 from lwc.compiler.slim import slimmed
+from lwc.models import structures
 
 TARGET = NAMED["cpu:x86-64-v4"]
 
@@ -105,3 +115,45 @@ def test_what_a_choice_adds_to_a_file_is_about_what_is_predicted(choice: Choice,
     files = [len(slimmed(each, ()).to_proto().SerializeToString()) for each in (before, Applier(TARGET)(before, plan))]
     predicted = [weight_bytes(node, each) + graph_bytes(node, each) for each in (Float(), choice)]
     assert abs((files[1] - files[0]) - (predicted[1] - predicted[0])) < tolerance
+
+
+SHORT = ("float", "fp16")
+
+
+@pytest.mark.parametrize(("saved", "chosen"), [((0.0, 0.3, 0.0), 0), ((0.0, 0.5, 0.0), 1), ((0.2, 0.2, 0.2), 3)])
+def test_a_site_in_a_short_float_between_float_ones_must_save_more_than_both_casts(
+    saved: tuple[float, ...], chosen: int
+) -> None:
+    chain = "(float[1,4,8] x) => (float[1,4,8] y) { a = Conv (x, w)\n b = Conv (a, w)\n y = Conv (b, w) }"
+    model = parsed(chain, w=(4, 4, 1))
+    for node in model.graph:
+        node.name = f"site_{node.outputs[0].name}"
+    sites = find_sites(model, replace(TARGET, choices=SHORT))
+    options = {
+        site: (Option(Float(), 1.0, 4, 0.0), Option(Float16(), 1.0 - ms, 2, 1e-6))
+        for site, ms in zip(sites, saved, strict=True)
+    }
+    elements = dict.fromkeys(("x", "a", "b", "y"), 100.0)
+    found = crossings(exchanged(model, sites, TARGET), elements, Rates(1.0, 1.0, {"float16": 0.002}))
+    assert sum(isinstance(choice, Float16) for choice in solve(Space(options, found), 1.0).values()) == chosen
+
+
+def test_casts_are_timed_only_of_formats_that_are_offered() -> None:
+    cache = Cache(None)
+    assert not crossing_rates(OnnxRuntime(), TARGET, cache).casts
+    rates = crossing_rates(OnnxRuntime(), TARGET, cache, frozenset({Float16, BFloat16, StaticInt8}))
+    assert set(rates.casts) == {"float16", "bfloat16"}
+    assert min(rates.quantize, rates.dequantize, *rates.casts.values()) > 0.0
+
+
+def test_a_target_that_offers_a_short_float_pays_for_casts(case_of: Callable[..., Any]) -> None:
+    bench = case_of(Model.open(Path(structures.__file__).parent / "digits_cnn.onnx"), count=2).bench
+    bench = replace(bench, target=replace(bench.target, choices=SHORT))
+    decider = Decider(bench, Numbers(bench, bench.samples), Wanted())
+    decider.find_sites()
+    decider.calibrate()
+    decider.measure_costs()
+    decider.measure_losses()
+    assert {tuple(o.choice for o in options) for options in decider.space.options.values()} == {(Float(), Float16())}
+    assert len(decider.space.crossings) > len(decider.space.options)
+    assert all(crossing.cast_ms["float16"] > 0.0 for crossing in decider.space.crossings)

@@ -15,7 +15,7 @@ SPACE = Space(
         for i, s in enumerate(SITES)
     },
     tuple(
-        Crossing(f"v{i}", SITES[i - 1] if i else None, SITES[i : i + 2], i % 2 == 0, 0.1 * i, 0.2, 0.4)
+        Crossing(f"v{i}", SITES[i - 1] if i else None, SITES[i : i + 2], i % 2 == 0, 0.1 * i, 0.2, {"float16": 0.4})
         for i in range(6)
     ),
     tuple(

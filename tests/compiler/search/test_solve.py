@@ -30,7 +30,7 @@ def crossing(draw: st.DrawFn, sites: tuple[Site, ...], k: int) -> Crossing:
         draw(st.booleans()),
         draw(st.floats(0.0, 3.0)),
         draw(st.floats(0.0, 3.0)),
-        draw(st.floats(0.0, 3.0)),
+        {"float16": draw(st.floats(0.0, 3.0))},
     )
 
 
@@ -143,7 +143,7 @@ def test_among_equally_small_plans_takes_the_faster_and_then_the_one_that_loses_
 def test_weight_only_choices_cross_into_no_other_format() -> None:
     a, b = SITES[:2]
     options = {site: (Option(Float(), 1.0, 4, 0.0), Option(Weight4(), 0.9, 1, 0.0)) for site in (a, b)}
-    space = Space(options, (Crossing("ab", a, (b,), True, 5.0, 5.0, 5.0),))
+    space = Space(options, (Crossing("ab", a, (b,), True, 5.0, 5.0, {"float16": 5.0}),))
     assert set(solve(space, 1.0).values()) == {Weight4()}
 
 

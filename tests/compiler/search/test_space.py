@@ -9,7 +9,7 @@ CHOICES = (Float(), StaticInt8(), DynamicInt8(), Weight8(), Weight4(), Float16()
 
 def paid(made: object, *read: object, as_float: bool = False) -> float:
     """Quantizing costs 1, dequantizing 10, each cast 100."""
-    crossing = Crossing("v", A, (B, C)[: len(read)], as_float, 1.0, 10.0, 100.0)
+    crossing = Crossing("v", A, (B, C)[: len(read)], as_float, 1.0, 10.0, {"float16": 100.0})
     picked = dict(zip((A, B, C), (made, *read), strict=False))
     return crossing_ms(crossing, {site: Option(choice, 0.0, 0, 0.0) for site, choice in picked.items()})  # type: ignore[arg-type]
 
@@ -39,7 +39,7 @@ def test_equal_formats_exchange_values_for_free() -> None:
 
 
 def test_an_input_of_the_graph_is_float() -> None:
-    crossing = Crossing("x", None, (A,), False, 1.0, 10.0, 100.0)
+    crossing = Crossing("x", None, (A,), False, 1.0, 10.0, {"float16": 100.0})
     assert crossing_ms(crossing, {A: Option(StaticInt8(), 0.0, 0, 0.0)}) == 1.0
 
 
