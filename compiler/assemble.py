@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lwc._version import __version__
-from lwc.compiler.analysis.sites import macs, parameters
+from lwc.compiler.analysis.sites import find_sites, macs, parameters, unrounded
 from lwc.compiler.analysis.value_sizes import sized_for
 from lwc.compiler.core.artifact import PAGE, PLAN, seal, sha256, write_report
 from lwc.compiler.core.check import foreign_operators
@@ -70,7 +70,7 @@ def assemble_report(
         memory={"original_peak_mb": proof.original_peak_mb, "compiled_peak_mb": proof.compiled_peak_mb},
         sites=site_reports(sized_for(prepared.clean, prepared.feeds), space, proof.kept.plan, reverted),
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
-        skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_foreign(prepared)),
+        skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_left_alone(prepared)),
         backends=tuple(backend_lines(proof, refused)),
         timings_s={**dict.fromkeys(STAGES, 0.0), **timings.seconds, "total": time.perf_counter() - timings.start},
         peak_compile_memory_mb=own_peak_mb() or 0.0,
@@ -137,10 +137,14 @@ def _reason(space: Space, site: Site, choice: Choice) -> str:
     return f"{best.choice.name} costs accuracy or crossings that its {floating.ms - best.ms:.3f} ms are not worth"
 
 
-def _foreign(prepared: Prepared) -> Iterable[dict[str, str]]:
-    """Operators of other domains, which every pass leaves alone."""
+def _left_alone(prepared: Prepared) -> Iterable[dict[str, str]]:
+    """Operators of other domains, which every pass leaves alone, and sites whose constants are no numbers."""
     for domain, op in foreign_operators(prepared.original.ir):
         yield {"site": f"{domain}:{op}", "pass": "", "reason": "operator of another domain, kept as it is"}
+    nodes = prepared.clean.by_name()
+    for site in find_sites(prepared.clean, prepared.target):
+        if reason := unrounded(nodes[site.name]):
+            yield {"site": site.name, "pass": "", "reason": reason}
 
 
 def _model_facts(model: Model, size: int) -> dict[str, Any]:

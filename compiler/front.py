@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lwc.compiler.assemble import assemble_report, write_artifact
+from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.decision import Decision, workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings
-from lwc.compiler.prove import Candidate, Judge, prove
+from lwc.compiler.prove import Candidate, Judge, Proof, file_bytes, prove
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pareto import Front, Point, find_front
 
@@ -31,6 +32,7 @@ def write_front(
         float_ms = bench.milliseconds(Plan())
         found = find_front(
             bench, decision.space, numbers.ranges, float_ms,
+            lambda plan: file_bytes(_candidate(plan, decision)[0], folder, options),
             resolution=max(options.max_drop, LEAST_DROP) / 20, each=timings.progress.advance,
         )  # fmt: skip
     with timings.stage("verify", "Measuring the front", len(found.points)):
@@ -38,18 +40,24 @@ def write_front(
         for point in found.points:
             place = folder / FRONT / point.name
             place.mkdir(parents=True)
-            _write(point, decision, judge, place, options, timings)
-            written.append(replace(point, artifact=f"{FRONT}/{point.name}"))
+            proof = _write(point, decision, judge, place, options, timings)
+            written.append(replace(point, bytes=proof.compiled_bytes, artifact=f"{FRONT}/{point.name}"))
             timings.progress.advance()
     return Front(tuple(written), found.beaten).to_list()
 
 
 def _write(
     point: Point, decision: Decision, judge: Judge, folder: Path, options: CompileOptions, timings: Timings
-) -> None:
+) -> Proof:
     prepared = decision.prepared
-    plan = replace(point.plan, scalings=prepared.scalings)
-    model, skipped = prepared.apply.with_skips(prepared.clean, plan)
-    candidate = Candidate("plan", model, plan, 0.0, prepared.backend, prepared.target)
+    candidate, skipped = _candidate(point.plan, decision)
     proof = prove(prepared, judge, [candidate], folder, options)
     write_artifact(folder, proof, assemble_report(prepared, decision.space, (), skipped, {}, proof, options, timings))
+    return proof
+
+
+def _candidate(plan: Plan, decision: Decision) -> tuple[Candidate, tuple[Skip, ...]]:
+    prepared = decision.prepared
+    plan = replace(plan, scalings=prepared.scalings)
+    model, skipped = prepared.apply.with_skips(prepared.clean, plan)
+    return Candidate("plan", model, plan, 0.0, prepared.backend, prepared.target), skipped

@@ -149,7 +149,7 @@ def _streaming_drops(
 
 
 class FidelityMeter:
-    """Cosine, signal to noise and largest difference of each output, streamed over samples."""
+    """Cosine, signal to noise and largest difference of each output, where the original is finite, over samples."""
 
     def __init__(self) -> None:
         self._sums: dict[str, NDArray[np.float64]] = {}
@@ -160,7 +160,12 @@ class FidelityMeter:
             if name not in compiled or not np.issubdtype(want.dtype, np.number):
                 continue
             a, b = want.astype(np.float64).ravel(), compiled[name].astype(np.float64).ravel()
-            if a.shape != b.shape or not a.size:
+            if a.shape != b.shape:
+                continue
+            finite = np.isfinite(a)
+            if not finite.all():
+                a, b = a[finite], b[finite]
+            if not a.size:
                 continue
             difference = a - b
             sums = np.array([a @ b, a @ a, b @ b, difference @ difference])

@@ -132,8 +132,7 @@ def prove(
     The last candidate is what is left when no other holds the accuracy budget and pays. Where none holds all hard
     budgets, the best is kept as if there were none.
     """
-    if options.objective == "size" or options.max_size_mb is not None:
-        candidates = [_slim(candidate) for candidate in candidates]
+    candidates = [_asked(candidate, options) for candidate in candidates]
     with temporary_folder("build", beside=folder.parent) as aside:
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
@@ -164,6 +163,12 @@ def prove(
         entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, before, after,
         tuple(rejected[strict]), raced, inputs, outputs,
     )  # fmt: skip
+
+
+def file_bytes(candidate: Candidate, folder: Path, options: CompileOptions) -> int:
+    """Bytes of the files that `prove` would hand out; they are built beside `folder`, and go again."""
+    with temporary_folder("build", beside=folder.parent) as aside:
+        return _build(_asked(candidate, options), Path(aside) / "files", options.portable).bytes
 
 
 def _turns(
@@ -259,8 +264,10 @@ class _Entry:
         self._session = None
 
 
-def _slim(candidate: Candidate) -> Candidate:
-    """The candidate without names and notes, but for the names that its plan speaks of."""
+def _asked(candidate: Candidate, options: CompileOptions) -> Candidate:
+    """Where size matters, the candidate without names and notes, but for the names that its plan speaks of."""
+    if options.objective != "size" and options.max_size_mb is None:
+        return candidate
     return replace(candidate, model=slimmed(candidate.model, {site.name for site in candidate.plan.choices}))
 
 

@@ -80,19 +80,34 @@ def choices_of(node: ir.Node, target: Target) -> tuple[Choice, ...]:
     """The same at the site of a node."""
     choices: list[Choice] = [Float()]
     unit = unit_of(node)
-    if isinstance(unit, Unit):
+    integers = not unrounded(node)
+    if integers and isinstance(unit, Unit):
         choices.append(StaticInt8())
         # ConvInteger, the dynamic form of Conv, has no fast kernel: 0.12 to 0.37 of float's speed in ONNX Runtime.
         if unit.weight is not None and node.op_type in ("Gemm", "MatMul"):
             choices.append(DynamicInt8())
     choices += [BFloat16(), Float16()]
-    if _worth_storing(node):
+    if integers and _worth_storing(node):
         # MatMulNBits takes blocks; elsewhere a scale per output is enough for 8 bits. With 4 bits, zero points make
         # the file some 3 % larger and its noise markedly smaller (magika, ppocr, basic-pitch).
         choices.append(Weight8(group=128 if node.op_type in ("Gemm", "MatMul") else 0))
         choices.append(Weight4(group=32, symmetric=False))
         choices.append(Weight16())
     return tuple(choice for choice in choices if isinstance(choice, Float) or choice.name in target.choices)
+
+
+def unrounded(node: ir.Node) -> str:
+    """Why no integers can stand for the node's constants: one holds NaN or infinity; empty when they can."""
+    unit = unit_of(node)
+    read = [reader.inputs[view.index] for reader, view in weights_at(node)]
+    if isinstance(unit, Unit):
+        read += [*node.inputs, unit.bias]
+    for value in dict.fromkeys(read):
+        if value is not None and is_constant(value) and (array := array_of(value)).size:
+            least, greatest = float(array.min()), float(array.max())
+            if not (math.isfinite(least) and math.isfinite(greatest)):
+                return f"'{value.name}' holds {'NaN' if math.isnan(least) else 'infinity'}: it stays float"
+    return ""
 
 
 def _is_float_layer(node: ir.Node) -> bool:

@@ -27,7 +27,7 @@ CLOCK_NOISE = 0.015  # of the time: what two measurements of equally fast plans 
 class Point:
     """One plan, measured on the search samples.
 
-    ms: of one run;  speedup: over the cleaned model in float;  bytes: of all weights
+    ms: of one run;  speedup: over the cleaned model in float;  bytes: of the files that the runtime needs
     drop: of the metric, from float;  noise: relative squared error of the outputs
     name: set by its place in the front;  artifact: where it was written, if it was
     """
@@ -100,6 +100,7 @@ def find_front(
     space: Space,
     ranges: Mapping[str, Range],
     float_ms: float,
+    file_bytes: Callable[[Plan], int],
     steps: int = STEPS,
     resolution: float = RESOLUTION,
     each: Callable[[], None] = lambda: None,
@@ -107,11 +108,13 @@ def find_front(
     """Solve for falling loss budgets under both objectives, measure every plan, drop what another beats.
 
     float_ms: measured time of the cleaned model in float;  resolution: of the drop, see Front.of
+    file_bytes: what the runtime needs of a plan on disk;  plans that it cannot run are left out
     each: called after every measured plan
     """
     points = []
     for plan in candidate_plans(space, ranges, steps):
-        points.append(measure(bench, plan, float_ms, len(bench.samples)))
+        if not bench.refusal(plan):
+            points.append(measure(bench, plan, float_ms, file_bytes(plan)))
         each()
     return Front.of(points, resolution)
 
@@ -138,16 +141,16 @@ def sweep(space: Space, objective: Objective, steps: int = STEPS) -> list[dict[S
     return [boldest, *(solve(space, float(budget), objective) for budget in np.geomspace(high, low, steps))]
 
 
-def measure(bench: Workbench, plan: Plan, float_ms: float, samples: int) -> Point:
+def measure(bench: Workbench, plan: Plan, float_ms: float, file_bytes: int) -> Point:
     """One point: side by side with float on the clock, and over all search samples."""
     ratio = bench.ratio(plan, Plan())
     return Point(
         plan,
         ms=ratio * float_ms,
         speedup=1.0 / ratio,
-        bytes=bench.weight_bytes(plan),
+        bytes=file_bytes,
         drop=bench.value(Plan()) - bench.value(plan),
-        noise=bench.noise(plan, samples),
+        noise=bench.noise(plan, len(bench.samples)),
     )
 
 

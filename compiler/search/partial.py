@@ -191,7 +191,8 @@ def _same(together: Array, alone: Array, unchanged: Array) -> bool:
     if together.shape != alone.shape or unchanged.shape != alone.shape:
         return False
     a, b, c = (array.astype(np.float64) for array in (together, alone, unchanged))
-    moved, change, size = (np.nansum(np.square(x)) for x in (a - b, b - c, c))
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        moved, change, size = (np.nansum(np.square(x)) for x in (a - b, b - c, c))
     return bool(moved <= _SAME_NOISE * change + _SAME_FLOAT * size)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from lwc.compiler.analysis.sites import unrounded
 from lwc.compiler.core.backend import Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Range
@@ -69,7 +70,7 @@ def _reading_layers(model: Model, stats: Mapping[str, TensorStats]) -> dict[str,
         if node.op_type not in LINEAR or node.domain or first is None or (first.name or "") not in stats:
             continue
         constant = all(value is None or value.const_value is not None for value in node.inputs[1:])
-        if constant and first.shape is not None:
+        if constant and first.shape is not None and not unrounded(node):
             layers.setdefault(first.name or "", []).append(node)
     return layers
 
@@ -117,6 +118,8 @@ def _alone(node: ir.Node) -> Model:
 def _add_errors(
     errors: dict[Range, float], x: NDArray[np.float32], ranges: set[Range], layers: Sequence[Session]
 ) -> None:
+    if not np.isfinite(x).all():
+        x = np.nan_to_num(x, posinf=0.0, neginf=0.0)
     wanted = [layer.run({"x": x})["y"] for layer in layers]
     for range_ in ranges:
         quantized = fake_quantize(x, range_)

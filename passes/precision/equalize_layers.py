@@ -92,7 +92,11 @@ def _pairs_at(graph: ir.Graph, sites: tuple[str, ...]) -> tuple[list[_Pair], lis
 def _pair_of(node: ir.Node) -> _Pair | str:
     """The pair that starts at a node, or why there is none."""
     group = group_of(node, restore=False) if linear_of(node) is not None else ""
-    return _Pair(group) if isinstance(group, Group) else group or f"{node.op_type} is no linear layer"
+    if not isinstance(group, Group):
+        return group or f"{node.op_type} is no linear layer"
+    layers = (linear_of(each) for each in (node, *(reader.node for reader in group.readers)))
+    finite = all(np.isfinite(layer.weight).all() for layer in layers if layer is not None)
+    return _Pair(group) if finite else "a weight holds NaN or infinity"
 
 
 def _sweep(pairs: list[_Pair], powers_of_two: bool) -> None:

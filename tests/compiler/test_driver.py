@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import lwc
@@ -180,6 +181,7 @@ def test_the_front_is_written_as_artifacts_inside_the_artifact(tmp_path: Path, s
         inner = lwc.Artifact.open(artifact.folder / point["artifact"])
         assert inner.report.accuracy.metric == "top1"
         assert lwc.load(inner.folder).run(samples[0])
+        assert inner.bytes == point["bytes"]
     assert artifact.bytes == artifact.report.size["compiled_bytes"]
     lwc.Artifact.open(artifact.folder)  # its manifest holds the front's files, too
 
@@ -200,3 +202,20 @@ def test_processes_find_the_plan_of_one(tmp_path: Path, samples: Any) -> None:
     )
     losses = [{site.name: site.predicted_loss for site in artifact.report.sites} for artifact in (one, two)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.usefixtures("any_speed")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_weight_that_holds_no_numbers_is_left_alone_and_named(tmp_path: Path, samples: Any, number: float) -> None:
+    model = onnx.load(digits.path("cnn"))
+    broken = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    weight = onnx.numpy_helper.to_array(broken).copy()
+    weight[0, 0, 0, 0] = number
+    broken.CopyFrom(onnx.numpy_helper.from_array(weight, broken.name))
+    onnx.save(model, tmp_path / "broken.onnx")
+    options = {"calib": samples, "backend": "ort", "no_cache": True}
+    report = lwc.compile(tmp_path / "broken.onnx", tmp_path / "out.lwc", **options).report
+    (line,) = report.skipped
+    assert "stays float" in line["reason"]
+    assert line["site"] not in {site.name for site in report.sites if site.choice != "float"}

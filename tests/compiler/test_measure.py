@@ -120,3 +120,12 @@ def test_equal_outputs_have_the_largest_signal_to_noise_ratio() -> None:
 def test_representative_sample_has_the_median_size() -> None:
     samples = [{"x": np.zeros(n), "label": np.zeros(100 - n)} for n in (5, 1, 9, 3, 7)]
     assert representative(samples, ["x"])["x"].size == 5
+
+
+def test_fidelity_is_that_of_what_is_finite_in_the_original() -> None:
+    meter = FidelityMeter()
+    with np.errstate(all="raise"):
+        meter.update({"y": np.array([3.0, np.inf, np.nan])}, {"y": np.array([3.5, np.inf, 1.0])})
+        result = meter.result()["y"]
+    assert (result.max_abs, result.cosine) == (0.5, 1.0)
+    assert result.sqnr_db == pytest.approx(10 * np.log10(9 / 0.25))

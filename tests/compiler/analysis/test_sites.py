@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 
 from lwc.compiler.analysis.shapes import infer_shapes
-from lwc.compiler.analysis.sites import choices_at, find_sites, macs, parameters, swallowed_by
+from lwc.compiler.analysis.sites import choices_at, find_sites, macs, parameters, swallowed_by, unrounded
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.target import NAMED, Target
@@ -141,6 +141,30 @@ def test_choices_are_what_has_kernels_or_saves_bytes(text: str, weight: tuple[in
     sites = find_sites(model, TARGET)
     found = [choice.name for site in sites for choice in choices_at(model, site, TARGET)]
     assert found == (["float", *expected] if sites else [])
+
+
+@pytest.mark.parametrize(("number", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+@pytest.mark.parametrize(("op", "shape"), [("MatMul", LARGE), ("Gather", LARGE), ("Conv", (32, 32, 1, 1))])
+def test_a_weight_that_holds_no_numbers_stays_float(op: str, shape: tuple[int, ...], number: float, word: str) -> None:
+    texts = {
+        "MatMul": "(float[4,32] x) => (float[4,32] y) { y = MatMul (x, w) }",
+        "Gather": "(int64[4] x) => (float[4,32] y) { y = Gather (w, x) }",
+        "Conv": "(float[1,32,8,8] x) => (float[N,C,H,W] y) { y = Conv (x, w) }",
+    }
+    model = read(texts[op], w=shape)
+    weight = np.ones(shape, np.float32)
+    assert not unrounded(node(model, "ny"))
+    weight[3, 1] = number
+    model.graph.initializers["w"].const_value = ir.tensor(weight)
+    (site,) = find_sites(model, TARGET)
+    assert [choice.name for choice in choices_at(model, site, TARGET)] == ["float"]
+    assert unrounded(node(model, "ny")) == f"'w' holds {word}: it stays float"
+
+
+def test_limits_of_a_clip_may_be_infinite() -> None:
+    model = read("(float[4,32] x) => (float[4,32] y) { t = MatMul (x, w)\n y = Clip (t, low) }", w=LARGE, low=())
+    model.graph.initializers["low"].const_value = ir.tensor(np.float32(-np.inf))
+    assert not unrounded(node(model, "nt"))
 
 
 def test_target_without_integers_offers_float_alone() -> None:

@@ -83,6 +83,7 @@ class ToyBench:
 
     samples = range(10)
     model = None
+    crashes = False
 
     def choices(self, plan: Plan) -> dict[Site, object]:
         return SPACE.complete(plan.choices)  # type: ignore[return-value]
@@ -96,22 +97,34 @@ class ToyBench:
     def noise(self, plan: Plan, count: int) -> float:
         return SPACE.predicted_loss(self.choices(plan))  # type: ignore[arg-type]
 
-    def weight_bytes(self, plan: Plan) -> int:
-        return SPACE.predicted_bytes(self.choices(plan))  # type: ignore[arg-type]
+    def refusal(self, plan: Plan) -> str:
+        return "crashes" if self.crashes and plan.choices else ""
+
+    def file_bytes(self, plan: Plan) -> int:
+        return 17 + SPACE.predicted_bytes(self.choices(plan))  # type: ignore[arg-type]
 
 
 def test_the_front_is_measured_end_to_end() -> None:
     measured: list[None] = []
     bench: Any = ToyBench()
-    front = find_front(bench, SPACE, RANGES, 12.0, resolution=1e-6, each=lambda: measured.append(None))
+    front = find_front(
+        bench, SPACE, RANGES, 12.0, bench.file_bytes, resolution=1e-6, each=lambda: measured.append(None)
+    )
     assert len(measured) == len(front.points) + len(front.beaten)
     fastest, slowest = front.points[0], front.points[-1]
-    assert (fastest.ms, fastest.speedup, fastest.bytes) == (pytest.approx(6.0), pytest.approx(2.0), 600)
-    assert (slowest.ms, slowest.drop, slowest.bytes) == (pytest.approx(12.0), 0.0, 2400)
-    assert min(p.bytes for p in front.points) == 300
+    assert (fastest.ms, fastest.speedup, fastest.bytes) == (pytest.approx(6.0), pytest.approx(2.0), 617)
+    assert (slowest.ms, slowest.drop, slowest.bytes) == (pytest.approx(12.0), 0.0, 2417)
+    assert min(p.bytes for p in front.points) == 317
     for one in front.points:
         others = [p for p in front.points if p is not one]
         assert not any(p.ms < one.ms and p.bytes < one.bytes and p.drop < one.drop for p in others)
+
+
+def test_plans_that_cannot_run_are_no_points() -> None:
+    bench: Any = ToyBench()
+    bench.crashes = True
+    front = find_front(bench, SPACE, RANGES, 12.0, bench.file_bytes)
+    assert [one.plan for one in (*front.points, *front.beaten)] == [Plan()]
 
 
 def test_the_front_as_json_is_what_the_report_holds() -> None:

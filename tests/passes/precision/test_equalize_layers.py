@@ -153,6 +153,16 @@ def test_what_stays_says_why(text: str, reason: str) -> None:
     assert reason in outcome.skipped[0].reason
 
 
+def test_weights_that_are_no_numbers_stay() -> None:
+    holed = uneven(6, 6)
+    holed[2, 3] = np.inf
+    for weights in ({"w": holed, "v": uneven(6, 6)}, {"w": uneven(6, 6), "v": holed}):
+        model = model_of("g (float[2, 6] x) => (float[a, b] y) { t = Gemm(x, w)\n y = Gemm(t, v) }", **weights)
+        assert not equalizable(model)
+        (skip,) = EqualizeLayers(("n0",)).run(model, CONTEXT).skipped
+        assert skip.reason == "a weight holds NaN or infinity"
+
+
 def test_only_the_named_sites_are_touched() -> None:
     text = "g (float[2, 6] x) => (float[a, b] y) { t = Gemm(x, w)\n r = Gemm(t, v)\n y = Gemm(r, z) }"
     model = model_of(text, w=uneven(6, 6), v=uneven(6, 6), z=uneven(6, 6))
