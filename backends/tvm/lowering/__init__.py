@@ -2,15 +2,25 @@
 
 A rule takes the block builder, the inputs (None where absent), the attributes and the opset, and returns the
 outputs: an expression, or a relax.Tuple of them. It raises NotImplementedError with the reason where it cannot.
+The key is the operator's name; for an operator of another domain that shares its name with one of ONNX's,
+'domain.name'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tvm import relax
 
-Rule = Callable[[relax.BlockBuilder, list[Any], dict[str, Any], int], relax.Expr]
+from lwc.backends.tvm.lowering import control_flow, shapes, variadic
 
-RULES: Mapping[str, Rule] = {}
+Rule = Callable[[relax.BlockBuilder, list[Any], dict[str, Any], int], relax.Expr]
+SubgraphRule = Callable[[control_flow.Walker, Sequence[Any], dict[str, Any]], list[Any]]
+
+RULES: Mapping[str, Rule] = {**shapes.RULES, **variadic.RULES}
+CONTROL_FLOW: Mapping[str, SubgraphRule] = {
+    "If": control_flow.branch,
+    "Loop": control_flow.loop,
+    "Scan": control_flow.scan,
+}
