@@ -53,6 +53,14 @@ def test_ends_within_the_budget_where_no_single_step_leads_back_to_it() -> None:
     assert set(greedy(space, 0.05).values()) == {Float()}
 
 
+@pytest.mark.parametrize(("term", "budget", "changed"), [(0.2, 0.25, 1), (0.2, 0.45, 2), (-0.15, 0.12, 2)])
+def test_steps_count_what_choices_lose_together(term: float, budget: float, changed: int) -> None:
+    options = {s: (Option(Float(), 1.0, 4, 0.0), Option(Weight8(), 0.5, 1, 0.1)) for s in SITES[:2]}
+    a, b = ((site, Weight8()) for site in options)
+    choices = greedy(Space(options, (), (Interaction(a, b, term),)), budget)
+    assert sum(choice == Weight8() for choice in choices.values()) == changed
+
+
 def test_spends_the_budget_where_it_gains_most_per_loss() -> None:
     gains = (0.1, 0.2, 0.3, 0.4, 0.5)
     options = {
