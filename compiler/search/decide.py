@@ -21,7 +21,7 @@ from lwc.compiler.search.find import MOST_NOISE, Finder, Found
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.numbers import RANGE_SAMPLES, Numbers
 from lwc.compiler.search.pairs import interactions, most_pairs, neighbours
-from lwc.compiler.search.rounding import choose_roundings, sites_to_solve
+from lwc.compiler.search.rounding import choose_roundings, confirmed, sites_to_solve
 from lwc.compiler.search.shared_weights import sharing_sites
 from lwc.compiler.search.solve import Objective, solve
 from lwc.compiler.search.space import Crossing, Interaction, Option, Space
@@ -91,11 +91,12 @@ class Decider:
         self.offered = {site: choices for site, choices in kept.items() if len(choices) > 1}
 
     def solve_weights(self) -> None:
-        """The rounding of weights in four bits, layer by layer; what it costs to run stays the same."""
+        """The rounding of weights in four bits, layer by layer, confirmed on the whole model; costs stay the same."""
         nodes = self.bench.model.by_name()
         stats = self.numbers.collect_grams(sites_to_solve(self.offered, nodes))
         apply, before = self.bench.apply, self.offered
-        self.offered = choose_roundings(before, nodes, stats, apply.solved, portable=apply.target.portable)
+        chosen = choose_roundings(before, nodes, stats, apply.solved, portable=apply.target.portable)
+        self.offered = confirmed(self.bench, chosen, before)
         for site, choices in self.offered.items():
             for choice, plain in zip(choices, before[site], strict=True):
                 self._costs[site, choice] = self._costs[site, plain]

@@ -9,7 +9,7 @@ Nagel et al. 2020, eq. 21-25, with the Gram matrix in place of samples:
 Each row's loss is divided by that of nearest rounding per weight, so that lambda means the same for every layer.
 Differs from the paper, as full gradients need fewer steps (300, theirs 10,000): lambda rises from 1 to 10 (theirs is
 fixed) and beta falls from 4 to 2 (20 to 2, after a fifth of the steps without the regularizer); coordinate descent
-finishes the codes, which may then leave the two neighbours.
+finishes the codes, which may then leave the two neighbours. Rows that GPTQ solves better take its codes before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lwc.passes.solvers.descent import descend
+from lwc.passes.solvers.gptq import gptq
 from lwc.passes.solvers.grid import Codes, Floats, Grid, Weights, row_losses
 from lwc.passes.solvers.guard import better_rows, never_worse_than_nearest
 
@@ -39,9 +40,12 @@ _LOOK = 50
 
 @never_worse_than_nearest
 def adaround(weight: Weights, gram: Floats, grid: Grid) -> Codes:
-    """Codes [out, in] on the grid, of which no single one can be improved.  weight: [out, in];  gram: [in, in]."""
+    """Codes [out, in] on the grid, none of which can be improved alone; no row is worse than GPTQ's.
+
+    weight: [out, in];  gram: [in, in]
+    """
     problem = Relaxation.of(weight, gram, grid)
-    best = grid.quantize(weight)
+    best = gptq(weight, gram, grid)
     # h(V) starts at the share of a step that rounding down loses, so that W' = W.
     relaxed = logit(problem.fraction)
     adam = _Adam(relaxed)

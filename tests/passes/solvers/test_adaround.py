@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lwc.passes.solvers.adaround import Relaxation, adaround, logit, schedule
-from lwc.passes.solvers.grid import layer_loss, make_grid
+from lwc.passes.solvers.gptq import gptq
+from lwc.passes.solvers.grid import layer_loss, make_grid, row_losses
 
 
 def loss(weight, gram, grid, codes):
@@ -68,3 +69,15 @@ def test_it_loses_less_than_half_of_nearest_where_inputs_are_correlated(layer):
     assert loss(weight, gram, grid, adaround(weight, gram, grid)) < 0.5 * loss(
         weight, gram, grid, grid.quantize(weight)
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["correlated", "one sample", "dead inputs", "equal inputs"])
+def test_no_row_is_worse_than_with_gptq(layer, kind, seed):
+    weight, gram = layer(24, 40, kind, seed)
+    grid = make_grid(weight, bits=3, symmetric=False, group=10)
+    of_gptq, found = (
+        row_losses(weight, grid.dequantize(codes), gram)
+        for codes in (gptq(weight, gram, grid), adaround(weight, gram, grid))
+    )
+    assert (found <= of_gptq * (1 + 1e-9) + 1e-9 * np.trace(gram)).all()
