@@ -1,0 +1,76 @@
+"""Convolutions into the tensor expressions that schedules.conv and schedules.depthwise know, weights packed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import ir, relax, te, tirx
+from tvm.relax.transform.legalize_ops.nn import _nn_conv2d
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules import conv as conv_schedule
+from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, plan
+
+OUT_ELEMENTWISE_FUSABLE = 4
+
+
+def packed_conv2d(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
+    """The legalization of relax.nn.conv2d for this machine."""
+    return lambda bb, call: conv2d(bb, call, machine)
+
+
+def conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.Expr:
+    """A convolution of NHWC float data with constant weights; others as TVM writes them."""
+    data, weight = call.args
+    conv = described(call)
+    if conv is None:
+        return _nn_conv2d(bb, call)
+    tile = plan(conv, machine)
+    packed = relax.const(pack(weight.value.numpy(), conv, tile))
+    return bb.call_te(
+        lambda data, weight: direct(data, weight, conv, tile), data, packed,
+        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="conv2d",
+    )  # fmt: skip
+
+
+def described(call: relax.Call) -> Conv | None:
+    """The sizes of a convolution in our layouts, float and with constant weights; None for another."""
+    data, weight = call.args
+    attrs, shapes = call.attrs, [value.ty.shape for value in (data, weight, call)]
+    ours = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NHWC", "OHWI", "NHWC")
+    known = all(isinstance(size, tirx.IntImm) for shape in shapes for size in shape or [None])
+    if not (ours and known and isinstance(weight, ir.Constant) and call.ty.dtype == data.ty.dtype == "float32"):
+        return None
+    (n, h, w, c), (_, kh, kw, _), (_, oh, ow, o) = ([int(size) for size in shape] for shape in shapes)
+    top, left, _, _ = (int(size) for size in attrs.padding)
+    (sy, sx), (dy, dx) = (int(size) for size in attrs.strides), (int(size) for size in attrs.dilation)
+    return Conv(n, h, w, c, oh, ow, o, kh, kw, sy, sx, top, left, dy, dx, int(attrs.groups))
+
+
+def pack(weight: np.ndarray, conv: Conv, tile: Tile) -> np.ndarray:
+    """weight [o, ky, kx, c] -> [groups * blocks, ky, kx, c, channels of a tile], zeros where channels end."""
+    blocks = tile.blocks(conv)
+    grouped = weight.reshape(conv.groups, conv.group_out, *weight.shape[1:])
+    grouped = np.pad(grouped, [(0, 0), (0, blocks * tile.channels - conv.group_out), (0, 0), (0, 0), (0, 0)])
+    blocked = grouped.reshape(conv.groups * blocks, tile.channels, *weight.shape[1:])
+    return np.ascontiguousarray(blocked.transpose(0, 2, 3, 4, 1))
+
+
+def direct(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile) -> te.Tensor:
+    """data [n, h, w, c], weight as `pack` gives it -> [n, oh, ow, o]"""
+    ky, kx, c = (te.reduce_axis((0, size)) for size in (conv.kernel_height, conv.kernel_width, conv.group_in))
+
+    def element(n: Any, y: Any, x: Any, o: Any) -> Any:
+        group, within = o // conv.group_out, o % conv.group_out
+        row = y * conv.stride_y + ky * conv.dilation_y - conv.top
+        column = x * conv.stride_x + kx * conv.dilation_x - conv.left
+        inside = tirx.all(row >= 0, row < conv.height, column >= 0, column < conv.width)
+        value = tirx.if_then_else(inside, data[n, row, column, group * conv.group_in + c], 0.0)
+        block = group * tile.blocks(conv) + within // tile.channels
+        return te.sum(value * weight[block, ky, kx, c, within % tile.channels], axis=[ky, kx, c])
+
+    shape = (conv.batch, conv.out_height, conv.out_width, conv.out_channels)
+    annotation = [*conv.numbers(), tile.pixels, tile.vectors, tile.lanes]
+    return te.compute(shape, element, name="conv", attrs={conv_schedule.ANNOTATION: annotation})

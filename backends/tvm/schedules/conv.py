@@ -1,0 +1,205 @@
+"""Direct convolution of NHWC data: an output tile of pixels x channels stays in registers over the whole reduction.
+
+Weights come packed as [block of channels][ky][kx][input channel][channels of a block], so that a step multiplies one
+scalar of the data with whole vectors of weights. Tiles at the borders leave out the products with padding; the last
+tile of a row overlaps the one before, so that none is partial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
+from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
+from lwc.backends.tvm.schedules.statements import (
+    Stmt,
+    digits,
+    local,
+    parallel,
+    sequence,
+    serial,
+    stepped,
+    store,
+    unrolled,
+    vector,
+)  # fmt: skip
+
+ANNOTATION = "lwc.conv"
+UNROLL = 4
+
+
+def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+    """A function that begins with the convolution of legalize_conv, with what is fused behind it."""
+    found = first_block(func, ANNOTATION)
+    if found is None:
+        return None
+    s, block = found
+    data, weight = (region.source for region in s.get(block).reads)
+    numbers = [int(number) for number in s.get(block).annotations[ANNOTATION]]
+    result = epilogue(s)
+    if result is None:
+        return None
+    kernel = Kernel(Conv.of(numbers[:-3]), Tile(*numbers[-3:]), data, weight, *result, machine)
+    return tirx.PrimFunc(func.params, kernel.body(), attrs=func.attrs)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The loops of one convolution.
+
+    data [n, h, w, c];  weight [block, ky, kx, c, channels of a tile];  out [n, oh, ow, o]
+    """
+
+    conv: Conv
+    tile: Tile
+    data: Any
+    weight: Any
+    out: Any
+    epilogue: Epilogue
+    machine: Machine
+
+    def body(self) -> Stmt:
+        """Tasks over cores: rows of a block of channels, or tiles where rows need not be told apart."""
+        conv, tile = self.conv, self.tile
+        blocks, rows = conv.groups * tile.blocks(conv), conv.out_height
+        if conv.pointwise:
+            rows = -(-conv.row // tile.pixels)
+        weights_stay = conv.out_channels * conv.steps * 4 <= self.machine.l2_bytes // 2
+        radix = [conv.batch, rows, blocks] if weights_stay else [conv.batch, blocks, rows]
+
+        def task(index: Any) -> Stmt:
+            n, second, third = digits(index, radix)
+            row, block = (second, third) if weights_stay else (third, second)
+            if conv.pointwise:
+                return self.tile_at(n, block, 0, self.start(row), None)
+            return self.row(n, block, row)
+
+        return parallel(conv.batch * rows * blocks, task)
+
+    def start(self, index: Any) -> Any:
+        """Where the tile of this index begins in its row."""
+        last, pixels = self.conv.row - self.tile.pixels, self.tile.pixels
+        if isinstance(index, int):
+            return min(index * pixels, last)
+        return index * pixels if self.conv.row % pixels == 0 else tirx.min(index * pixels, last)
+
+    def row(self, n: Any, block: Any, y: Any) -> Stmt:
+        """One row: tiles that touch the border one by one, those between in a loop."""
+        count = -(-self.conv.row // self.tile.pixels)
+        inside = [i for i in range(count) if all(self.valid(self.start(i), kx) == (0, self.tile.pixels)
+                                                 for kx in range(self.conv.kernel_width))]  # fmt: skip
+        statements = [self.tile_at(n, block, y, self.start(i), self.start(i)) for i in range(count) if i not in inside]
+        if inside:
+            statements.append(serial(
+                len(inside), lambda i: self.tile_at(n, block, y, self.start(i), None), inside[0]
+            ))  # fmt: skip
+        return sequence(statements)
+
+    def valid(self, start: int, kx: int) -> tuple[int, int]:
+        """Which pixels of a tile read within the row at this tap: from, to."""
+        conv = self.conv
+        inside = [
+            i for i in range(self.tile.pixels)
+            if 0 <= (start + i) * conv.stride_x + kx * conv.dilation_x - conv.left < conv.width
+        ]  # fmt: skip
+        return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+    def tile_at(self, n: Any, block: Any, y: Any, x: Any, border: int | None) -> Stmt:
+        """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""
+        sums = local(self.tile.pixels * self.tile.channels)
+        clear = self.each(lambda i, lane: store(sums, [i * self.tile.channels + lane], 0.0))
+        rows = serial_rows(self.conv, y, lambda ky: self.taps(sums, n, block, y, x, ky, border))
+        return sequence([tirx.AllocBuffer(sums), clear, rows, self.finish(sums, n, block, y, x)])
+
+    def each(self, body: Callable[[Any, Any], Stmt], start: int = 0, stop: int | None = None) -> Stmt:
+        """`body` of pixel and channel for all of a tile, in registers."""
+        tile = self.tile
+        count = (tile.pixels if stop is None else stop) - start
+        return unrolled(count, lambda i: unrolled(
+            tile.vectors, lambda j: vector(tile.lanes, lambda lane: body(i, j * tile.lanes + lane))
+        ), start)  # fmt: skip
+
+    def taps(self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, border: int | None) -> Stmt:
+        """All products of one kernel row."""
+        conv = self.conv
+        if border is None and conv.dilation_x == 1 and conv.groups == 1:
+            return stepped(conv.kernel_width * conv.group_in, UNROLL, lambda r: self.step(
+                sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, (0, self.tile.pixels)
+            ))  # fmt: skip
+        spans = {kx: (0, self.tile.pixels) if border is None else self.valid(border, kx)
+                 for kx in range(conv.kernel_width)}  # fmt: skip
+        return sequence([
+            stepped(conv.group_in, UNROLL, lambda c, kx=kx, span=span: self.step(
+                sums, n, block, y, x, ky, kx, c, span
+            )) for kx, span in spans.items() if span[0] < span[1]
+        ] or [tirx.Evaluate(0)])  # fmt: skip
+
+    def step(
+        self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, kx: Any, c: Any, span: tuple[int, int]
+    ) -> Stmt:
+        """One input channel of one tap times the weights of the tile."""
+        conv, width = self.conv, self.tile.channels
+        row = y * conv.stride_y + ky * conv.dilation_y - conv.top
+        channel = c if conv.groups == 1 else block // self.tile.blocks(conv) * conv.group_in + c
+
+        def add(i: Any, lane: Any) -> Stmt:
+            column = (x + i) * conv.stride_x + kx * conv.dilation_x - conv.left
+            value = self.data[(n, *self.pixel(row, column), channel)] * self.weight[block, ky, kx, c, lane]
+            return store(sums, [i * width + lane], sums[i * width + lane] + value)
+
+        return self.each(add, *span)
+
+    def pixel(self, y: Any, x: Any) -> tuple[Any, Any]:
+        return (x // self.conv.width, x % self.conv.width) if self.conv.pointwise else (y, x)
+
+    def finish(self, sums: Any, n: Any, block: Any, y: Any, x: Any) -> Stmt:
+        """The epilogue of all channels that exist: the last block of a group may be partly padding."""
+        conv, tile = self.conv, self.tile
+        blocks = tile.blocks(conv)
+        left = conv.group_out - (blocks - 1) * tile.channels
+        group, index = (block // blocks, block % blocks) if conv.groups > 1 else (0, block)
+        first = group * conv.group_out + index * tile.channels
+
+        def channels(count: int) -> Stmt:
+            return unrolled(tile.pixels, lambda i: sequence([
+                vector(lanes, lambda lane, at=at: self.put(sums, n, y, x, i, first, at, lane))
+                for at, lanes in pieces(count, tile.lanes)
+            ]))  # fmt: skip
+
+        if left == tile.channels:
+            return channels(left)
+        if blocks == 1:
+            return channels(left)
+        return tirx.IfThenElse(index < blocks - 1, channels(tile.channels), channels(left))
+
+    def put(self, sums: Any, n: Any, y: Any, x: Any, i: Any, first: Any, at: int, lane: Any) -> Stmt:
+        place = (n, *self.pixel(y, x + i), first + at + lane)
+        return store(self.out, place, self.epilogue(place, sums[i * self.tile.channels + at + lane]))
+
+
+def serial_rows(conv: Conv, y: Any, body: Callable[[Any], Stmt]) -> Stmt:
+    """`body` of the kernel rows that meet the data in output row y."""
+    last = (conv.out_height - 1) * conv.stride_y + (conv.kernel_height - 1) * conv.dilation_y - conv.top
+    if not conv.top and last < conv.height:
+        return serial(conv.kernel_height, body)
+    above = conv.top - y * conv.stride_y
+    start = tirx.max(0, (above + conv.dilation_y - 1) // conv.dilation_y)
+    stop = tirx.min(conv.kernel_height, (conv.height - 1 + above) // conv.dilation_y + 1)
+    return serial(tirx.max(stop - start, 0), body, start)
+
+
+def pieces(count: int, lanes: int) -> list[tuple[int, int]]:
+    """`count` channels as vectors, at most `lanes` wide and powers of two: (first channel, lanes)."""
+    found, at = [], 0
+    while at < count:
+        width = lanes
+        while width > count - at:
+            width //= 2
+        found.append((at, width))
+        at += width
+    return found

@@ -1,0 +1,65 @@
+"""Loops and blocks of TensorIR written directly: what a kernel is made of once its tiles are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tvm import ir, tirx
+from tvm.tirx import ForKind
+
+Stmt = tirx.Stmt
+Expr = ir.Expr
+Body = Callable[[Any], Stmt]
+
+
+def serial(extent: Any, body: Body, start: Any = 0) -> Stmt:
+    return _loop(extent, body, ForKind.SERIAL, start)
+
+
+def parallel(extent: int, body: Body) -> Stmt:
+    return _loop(extent, body, ForKind.PARALLEL, 0)
+
+
+def unrolled(extent: int, body: Body, start: int = 0) -> Stmt:
+    return _loop(extent, body, ForKind.UNROLLED, start)
+
+
+def vector(lanes: int, body: Body) -> Stmt:
+    """`body` of a lane, for all lanes at once; the lane must stay a variable where it indexes."""
+    return _loop(lanes, body, ForKind.VECTORIZED, 0)
+
+
+def stepped(extent: int, step: int, body: Body) -> Stmt:
+    """A serial loop whose body is repeated `step` times, or fewer where that does not divide the extent."""
+    step = next(size for size in range(min(step, extent), 0, -1) if extent % size == 0)
+    return serial(extent // step, lambda outer: unrolled(step, lambda inner: body(outer * step + inner)))
+
+
+def sequence(statements: Sequence[Stmt]) -> Stmt:
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
+
+
+def store(buffer: tirx.Buffer, indices: Sequence[Any], value: Any) -> Stmt:
+    return tirx.BufferStore(buffer, value, list(indices))
+
+
+def local(lanes: int, dtype: str = "float32") -> tirx.Buffer:
+    """A small array that becomes registers where all its indices become constants."""
+    return tirx.decl_buffer((lanes,), dtype, name="acc", scope="local")
+
+
+def digits(value: Any, extents: Sequence[int]) -> list[Any]:
+    """`value` in the mixed radix of `extents`, the last one fastest."""
+    found: list[Any] = []
+    for extent in reversed(extents):
+        found.insert(0, value % extent if extent > 1 else 0)
+        value = value // extent if extent > 1 else value
+    return found
+
+
+def _loop(extent: Any, body: Body, kind: ForKind, start: Any) -> Stmt:
+    if isinstance(extent, int) and extent == 1 and kind != ForKind.PARALLEL:
+        return body(start)
+    var = tirx.Var("i", "int64")
+    return tirx.For(var, start, extent, kind, body(var))
