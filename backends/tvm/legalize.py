@@ -6,11 +6,32 @@ from collections.abc import Callable, Mapping
 
 from tvm import relax
 
+from lwc.backends.tvm.legalize_conv import packed_conv2d
+from lwc.backends.tvm.legalize_product import packed_matmul
+from lwc.backends.tvm.legalize_tiles import tiled_conv2d, tiled_matmul
 from lwc.backends.tvm.machine import Machine
 
 Legalization = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
+Tiled = Callable[[relax.BlockBuilder, relax.Call, Machine], relax.Expr | None]
+
+TILED: Mapping[str, Tiled] = {"relax.matmul": tiled_matmul, "relax.nn.conv2d": tiled_conv2d}
 
 
 def legalizations(machine: Machine) -> Mapping[str, Legalization]:
     """Operator name -> how it is written for this machine."""
-    return {}
+    table: dict[str, Legalization] = {
+        "relax.matmul": packed_matmul(machine),
+        "relax.nn.conv2d": packed_conv2d(machine),
+    }
+    if machine.tiles:
+        for name, tiled in TILED.items():
+            table[name] = _tiled_first(tiled, table[name], machine)
+    return table
+
+
+def _tiled_first(tiled: Tiled, other: Legalization, machine: Machine) -> Legalization:
+    def legalize(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        found = tiled(bb, call, machine)
+        return other(bb, call) if found is None else found
+
+    return legalize

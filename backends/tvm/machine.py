@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lwc.backends.tvm.environment import tiles_allowed
 from lwc.compiler.core.target import Target
 
 KIB = 1024
@@ -16,7 +17,8 @@ class Machine:
 
     mcpu, mattr, triple: for LLVM;  vector_bytes: of one register;  registers: how many of them
     l1_bytes, l2_bytes: of one core;  cores: threads that kernels are spread over
-    dot_int8: 'vnni', 'sdot' or '';  dot_bf16: 'avx512bf16' or ''
+    dot_int8: 'vnni', 'sdot' or '';  tiles: AMX multiplies int8 and bfloat16
+    bfloat16: products of float32 may be computed in bfloat16, summed in float32
     """
 
     triple: str
@@ -28,7 +30,8 @@ class Machine:
     l2_bytes: int
     cores: int
     dot_int8: str = ""
-    dot_bf16: str = ""
+    tiles: bool = False
+    bfloat16: bool = False
 
     @property
     def lanes(self) -> int:
@@ -51,11 +54,11 @@ class Machine:
             )
         features = target.features
         if "avx512f" in features:
-            vnni, bf16 = "avx512_vnni" in features, "avx512_bf16" in features
-            mcpu = "cooperlake" if bf16 and vnni else "cascadelake" if vnni else "skylake-avx512"
+            vnni, tiles = "avx512_vnni" in features, {"amx_int8", "amx_bf16"} <= features and tiles_allowed()
+            mcpu = "sapphirerapids" if tiles else "cascadelake" if vnni else "skylake-avx512"
             return Machine(
                 "x86_64-linux-gnu", mcpu, (), 64, 32, 32 * KIB, 1024 * KIB, target.threads,
-                "vnni" if vnni else "", "avx512bf16" if bf16 else "",
+                "vnni" if vnni else "", tiles,
             )  # fmt: skip
         mcpu = "haswell" if "avx2" in features else "x86-64"
         width = 32 if "avx2" in features else 16

@@ -8,12 +8,20 @@ from tvm import tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.conv import convolution
 from lwc.backends.tvm.schedules.loops import loops
+from lwc.backends.tvm.schedules.product import product
+from lwc.backends.tvm.schedules.tiles import tiles
 
 # A rule returns the scheduled function, or None where it does not know what the function computes.
 Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
 
-RULES: tuple[Rule, ...] = (loops,)
+RULES: tuple[Rule, ...] = (
+    tiles,
+    convolution,
+    product,
+    loops,
+)
 
 
 def scheduled(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:

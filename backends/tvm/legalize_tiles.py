@@ -1,0 +1,114 @@
+"""Convolutions and matrix products onto AMX tiles: integer ones always, float ones where bfloat16 is asked for.
+
+Data is brought to the tile's type and padded before; both are elementwise and join what computed the data.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax, te, tirx
+from tvm.ir import GenericConst
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.tile_kernels import (
+    INSTRUCTIONS,
+    Product,
+    best_block,
+    configuration,
+    kernel,
+    packed_weight,
+    padded_shape,
+)
+
+BITS = "uint16"  # of bfloat16
+LEAST_ROWS = 4  # of a tile: below that most of each multiplication is idle
+
+
+def tiled_conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.Expr | None:
+    """relax.nn.conv2d in NHWC and OHWI with constant weights, one group; None for others."""
+    data, weight = call.args
+    attrs = call.attrs
+    dtype = _tile_type(call, machine)
+    layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout)
+    dense = int(attrs.groups) == 1 and all(int(d) == 1 for d in attrs.dilation)
+    if dtype is None or layouts != ("NHWC", "OHWI", "NHWC") or not dense:
+        return None
+    (n, _, _, c), (o, ky, kx, _), (_, oh, ow, _) = (_sizes(value) for value in (data, weight, call))
+    product = Product(oh, ow, c, o, dtype, ky, kx, int(attrs.strides[0]), int(attrs.strides[1]))
+    top, left = int(attrs.padding[0]), int(attrs.padding[1])
+    return _emit(bb, data, weight.value.numpy(), product, n, (top, left))
+
+
+def tiled_matmul(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.Expr | None:
+    """relax.matmul by a constant matrix [K, N]; None for others, and for few rows."""
+    data, weight = call.args
+    dtype = _tile_type(call, machine)
+    if dtype is None or len(_sizes(weight)) != 2:
+        return None
+    *outer, rows, k = [1, *_sizes(data)]
+    count, columns = math.prod(outer) * rows, _sizes(weight)[1]
+    if count < LEAST_ROWS:
+        return None
+    product = Product(1, count, k, columns, dtype)
+    flat = bb.emit(relax.op.reshape(data, (1, 1, count, k)))
+    matrix = weight.value.numpy().T.reshape(columns, 1, 1, k)
+    return relax.op.reshape(bb.emit(_emit(bb, flat, matrix, product, 1, (0, 0))), call.ty.shape)
+
+
+def _tile_type(call: relax.Call, machine: Machine) -> str | None:
+    """The tile's type that this call's data can have."""
+    data, weight = call.args
+    known = all(isinstance(size, tirx.IntImm) for value in (data, weight, call) for size in value.ty.shape or [None])
+    if not (machine.tiles and known and isinstance(weight, GenericConst)):
+        return None
+    kinds = tuple(str(value.ty.dtype) for value in (data, weight, call))
+    if kinds[0] in ("uint8", "int8") and kinds[1:] == ("int8", "int32"):
+        return kinds[0]
+    return BITS if machine.bfloat16 and kinds == ("float32",) * 3 else None
+
+
+def _emit(
+    bb: relax.BlockBuilder, data: relax.Expr, weight: NDArray[Any], product: Product, batch: int, start: tuple[int, int]
+) -> relax.Expr:
+    block = best_block(product)
+    if product.dtype == BITS:
+        data = bb.emit(bb.call_te(as_bfloat16, data, primfunc_name_hint="as_bfloat16"))
+        weight = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
+    shape = padded_shape(product, block)
+    if _sizes(data)[1:3] != list(shape):
+        data = bb.emit(bb.call_te(_padded, data, shape, start, primfunc_name_hint="padded"))
+    constants = relax.const(packed_weight(weight, product, block)), relax.const(configuration(block))
+    gv = bb.add_func(kernel(product, block, batch), "tiles")
+    out = (batch, product.height, product.width, product.outputs)
+    return relax.call_tir(gv, [data, *constants], relax.TensorType(out, INSTRUCTIONS[product.dtype][1]))
+
+
+def as_bfloat16(data: te.Tensor) -> te.Tensor:
+    """The bits of the nearest bfloat16, ties to even; of float32."""
+
+    def bits(*at: Any) -> Any:
+        whole = tirx.reinterpret("uint32", data(*at))
+        return ((whole + tirx.const(0x7FFF, "uint32") + ((whole >> 16) & tirx.const(1, "uint32"))) >> 16).astype(BITS)
+
+    return te.compute(data.shape, bits, name="as_bfloat16")
+
+
+def _padded(data: te.Tensor, shape: tuple[int, int], start: tuple[int, int]) -> te.Tensor:
+    """data [n, h, w, c] in the middle of zeros [n, *shape, c], from the place `start`; cut where it is longer."""
+    n, height, width, c = data.shape
+    top, left = start
+
+    def element(b: Any, y: Any, x: Any, k: Any) -> Any:
+        inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+        return tirx.if_then_else(inside, data[b, y - top, x - left, k], tirx.const(0, data.dtype))
+
+    return te.compute((n, *shape, c), element, name="padded")
+
+
+def _sizes(value: relax.Expr) -> list[int]:
+    return [int(size) for size in value.ty.shape]
