@@ -1,0 +1,159 @@
+"""Matrix products: a tile of rows x vectors of sums over the whole reduction, what follows fused into its store.
+
+One value of the left operand, broadcast, times vectors of the right one, whose columns lie side by side: packed into
+panels at compile time (`lwc.backends.tvm.legalize_product`), or as they are where both operands are variable. Tiles
+overlap at the last rows and columns, which are then computed twice, instead of ending in slow leftovers. As in
+Goto and van de Geijn, Anatomy of high-performance matrix multiplication (2008), without their packing of the left one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules import nest
+from lwc.backends.tvm.schedules.pointwise import follows, stored, unravel
+from lwc.backends.tvm.schedules.product_tile import Tile, tile
+from lwc.backends.tvm.schedules.steps import Step, loads, steps, uses
+
+# Batch, first row, first column of a tile.
+Place = tuple[tirx.Expr, tirx.Expr, tirx.Expr]
+
+PANEL = "lwc.panel"
+# Fewer multiplications than this are done before other threads have begun.
+WORTH_THREADS = 1 << 17
+
+
+def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+    """A product of two float matrices, or of many, with elementwise steps after it."""
+    found = steps(func)
+    if not found or not follows(found[0], found[1:]):
+        return None
+    shape = _product(found[0])
+    return None if shape is None else _Nest(func, shape, found[1:], machine).written()
+
+
+@dataclass(frozen=True)
+class _Product:
+    """step: sums of left * right;  batch, rows, columns: extents of its axes, in this order, one column axis
+    panel: columns of a packed panel of the right operand, 0 where its columns lie as they are
+    """
+
+    step: Step
+    left: tirx.Expr
+    right: tirx.Expr
+    batch: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: int
+    panel: int
+
+    def point(self, batch: tirx.Expr, row: tirx.Expr, column: tirx.Expr) -> list[tirx.Expr]:
+        return [*unravel(batch, self.batch), *unravel(row, self.rows), column]
+
+
+def _product(step: Step) -> _Product | None:
+    value = step.value
+    if step.combine is not tirx.Add or not isinstance(value, tirx.Mul) or not step.spatial:
+        return None
+    if str(step.buffer.dtype) != "float32" or not isinstance(step.initial, tirx.FloatImm) or step.initial.value != 0:
+        return None
+    *outer, column = step.spatial
+    left, right = (value.a, value.b) if uses(value.b, column) else (value.b, value.a)
+    panel = int(step.annotations.get(PANEL, 0))
+    if uses(left, column) or not uses(right, column) or not (panel or _side_by_side(right, column)):
+        return None
+    batches = max((place + 1 for place, var in enumerate(outer) if uses(right, var)), default=0)
+    return _Product(step, left, right, step.extents[:batches], step.extents[batches:-1], step.extents[-1], panel)
+
+
+def _side_by_side(operand: tirx.Expr, column: tirx.Var) -> bool:
+    """Whether neighbouring columns are neighbours in memory."""
+    return all(
+        load.indices[-1].same_as(column) and not any(uses(index, column) for index in list(load.indices)[:-1])
+        for load in loads(operand)
+        if any(uses(index, column) for index in load.indices)
+    )
+
+
+class _Nest:
+    """The loops of one product."""
+
+    def __init__(self, func: tirx.PrimFunc, shape: _Product, rest: Sequence[Step], machine: Machine) -> None:
+        self.func, self.shape, self.rest = func, shape, rest
+        self.batch, self.rows = math.prod(shape.batch), math.prod(shape.rows)
+        self.depth = math.prod(shape.step.lengths)
+        self.tile: Tile = tile(
+            machine, self.rows, shape.columns, self.depth, width=shape.panel, padded=bool(shape.panel)
+        )
+        self.row_tiles = math.ceil(self.rows / self.tile.rows)
+        self.panels = math.ceil(shape.columns / self.tile.width)
+        sums = self.tile.rows * self.tile.width
+        self.sums = tirx.decl_buffer((sums,), "float32", "sums", scope="local")
+        self.outputs = set(func.params)
+
+    def written(self) -> tirx.PrimFunc:
+        work = self.batch * self.rows * self.shape.columns * self.depth
+        tasks = self.batch * self.panels * self.row_tiles
+        return nest.with_nest(self.func, nest.parallel(tasks, self._task, worth=work >= WORTH_THREADS), [self.sums])
+
+    def _task(self, task: tirx.Var) -> tirx.Stmt:
+        batch, panel, row = unravel(task, (self.batch, self.panels, self.row_tiles))
+        row = row * self.tile.rows
+        if self.rows % self.tile.rows:
+            row = tirx.min(row, self.rows - self.tile.rows)
+        column = panel * self.tile.width
+        ragged = self.shape.columns % self.tile.width
+        if ragged and not self.shape.panel:
+            column = tirx.min(column, self.shape.columns - self.tile.width)
+        first_row, first_column = tirx.Var("row", "int64"), tirx.Var("column", "int64")
+        place = (batch, first_row, first_column)
+        store = self._store(place, self.tile.width)
+        if ragged and self.shape.panel:
+            store = tirx.IfThenElse(panel < self.panels - 1, store, self._store(place, ragged)) if self.panels > 1 \
+                else self._store(place, ragged)
+        return nest.sequence([tirx.Bind(first_row, row), tirx.Bind(first_column, column),
+                              self._clear(), self._accumulate(place), store])
+
+    def _clear(self) -> tirx.Stmt:
+        lanes = self.tile.lanes
+        return nest.sequence([
+            nest.vector(lanes, lambda lane, at=at: tirx.BufferStore(self.sums, tirx.const(0.0, "float32"), [lane + at]))
+            for at in range(0, self.tile.rows * self.tile.width, lanes)
+        ])  # fmt: skip
+
+    def _accumulate(self, place: Place, reduced: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
+        if len(reduced) < len(self.shape.step.lengths):
+            length = self.shape.step.lengths[len(reduced)]
+            return nest.loop("along", length, lambda var: self._accumulate(place, [*reduced, var]))
+        return nest.sequence([
+            nest.vector(self.tile.lanes, lambda lane, row=row, at=at: self._add(place, row, at + lane, reduced))
+            for row in range(self.tile.rows)
+            for at in range(0, self.tile.width, self.tile.lanes)
+        ])  # fmt: skip
+
+    def _add(self, place: Place, row: int, column: tirx.Expr, reduced: Sequence[tirx.Expr]) -> tirx.Stmt:
+        at = [column + row * self.tile.width]
+        product = self.shape.step.at(self._point(place, row, column), reduced)
+        return tirx.BufferStore(self.sums, tirx.BufferLoad(self.sums, at) + product, at)
+
+    def _store(self, place: Place, width: int) -> tirx.Stmt:
+        """The first `width` columns of the tile, through what follows."""
+
+        def element(row: int, column: tirx.Expr) -> tirx.Stmt:
+            value = tirx.BufferLoad(self.sums, [column + row * self.tile.width])
+            store = stored(self.shape.step, self.rest, self._point(place, row, column), value, self.outputs)
+            return store if width >= self.tile.width else tirx.IfThenElse(column < width, store, None)
+
+        return nest.sequence([
+            nest.vector(self.tile.lanes, lambda lane, row=row, at=at: element(row, at + lane))
+            for row in range(self.tile.rows)
+            for at in range(0, width, self.tile.lanes)
+        ])  # fmt: skip
+
+    def _point(self, place: Place, row: int, column: tirx.Expr) -> list[tirx.Expr]:
+        batch, first_row, first_column = place
+        return self.shape.point(batch, first_row + row, first_column + column)
