@@ -1,0 +1,68 @@
+"""Deployables: code as a shared library, weights in a file that is mapped, and what both need said of them as JSON.
+
+model.so        kernels and the program of TVM's virtual machine
+model.weights   tensors that the program is called with behind its inputs; absent when there are none
+model.json      {inputs, outputs: [[name, type, shape]], weights: [[type, shape, offset]], activation_bytes}
+
+Python and the runner in C++ (runner/) load the same files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from lwc.backends.signature import Signature
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.program import Program
+from lwc.backends.tvm.toolchain import find_toolchain
+from lwc.backends.tvm.weights import Place, map_weights, write_weights
+from lwc.compiler.core.errors import BadInput
+
+NAME = "model"
+
+
+def export(program: Program, signature: Signature, folder: Path, machine: Machine, name: str = NAME) -> tuple[str, ...]:
+    """Write a program and its signature into `folder`; returns the names of the files.
+
+    name: of all files, without suffix, where one folder holds several programs
+    Raises MissingDependency when there is no linker for the machine.
+    """
+    library, weights, description = _paths(folder, name)
+    find_toolchain(machine.triple).link(program.executable, library)
+    places = write_weights(program.weights, weights) if program.weights else ()
+    data = {
+        **json.loads(signature.to_json()),
+        "weights": [[place.dtype, list(place.shape), place.offset] for place in places],
+        "activation_bytes": program.activation_bytes,
+    }
+    description.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    return tuple(path.name for path in (description, library, weights) if path.exists())
+
+
+def load(folder: Path, name: str = NAME) -> tuple[Program, Signature]:
+    """What `export` wrote. Raises BadInput when a file is missing or cannot be read, or the library is foreign."""
+    library, weights, description = _paths(folder, name)
+    for path in (description, library):
+        if not path.is_file():
+            raise BadInput(f"'{folder}' lacks its file '{path.name}'.", "Compile it again.")
+    try:
+        text = description.read_text(encoding="utf-8")
+        data = json.loads(text)
+        places = [Place(dtype, tuple(shape), offset) for dtype, shape, offset in data["weights"]]
+        program = Program(_module(library), tuple(map_weights(places, weights)), data["activation_bytes"])
+        return program, Signature.from_json(text)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BadInput(f"'{folder}' cannot be loaded ({str(error).splitlines()[0]}).", "Compile it again.") from error
+
+
+def _module(library: Path) -> Any:
+    return tvm.runtime.load_module(str(library.absolute()))
+
+
+def _paths(folder: Path, name: str) -> Sequence[Path]:
+    return [folder / f"{name}{suffix}" for suffix in (".so", ".weights", ".json")]
