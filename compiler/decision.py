@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from lwc import backends
 from lwc.compiler.core.errors import BadPlan, UnsupportedOperator
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan, Scaling
@@ -44,21 +45,42 @@ def decide_for_all(
     prepared: Prepared, numbers: Numbers, judge: Judge, options: CompileOptions, timings: Timings
 ) -> tuple[list[Decision], dict[str, str]]:
     """A decision for each runtime, and why a runtime has none. Raises UnsupportedOperator when none can run it."""
-    decisions: list[Decision] = []
-    refused: dict[str, str] = {}
-    places = [prepared.on(backend) for backend in runtimes(options)]
+    places, refused = able(prepared, options)
     if options.plan is not None:
         plan = replayed(options, numbers)
         return [Decision(place, plan, Space({})) for place in places], refused
-    for place in places:
-        reasons = place.backend.supports(prepared.clean, place.target).refused
-        if reasons:
-            refused[place.backend.name] = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
+    return [decide(place, numbers, judge, options, timings) for place in places], refused
+
+
+def able(prepared: Prepared, options: CompileOptions) -> tuple[list[Prepared], dict[str, str]]:
+    """Where the cleaned model runs, and why a runtime refuses it; what stands in for that one is asked next.
+
+    Raises UnsupportedOperator when none can run it.
+    """
+    places: list[Prepared] = []
+    refused: dict[str, str] = {}
+    waiting = [prepared.on(backend) for backend in runtimes(options)]
+    while waiting:
+        place = waiting.pop(0)
+        name = place.backend.name
+        reason = refusal(place)
+        if not reason:
+            places.append(place)
             continue
-        decisions.append(decide(place, numbers, judge, options, timings))
-    if not decisions:
+        refused[name] = reason
+        if (other := backends.stand_in(name)) is not None:
+            waiting.insert(0, prepared.on(other))
+    if not places:
         raise UnsupportedOperator(f"{prepared.clean.name} cannot run: {'; '.join(refused.values()).rstrip('.')}.")
-    return decisions, refused
+    return places, refused
+
+
+def refusal(place: Prepared) -> str:
+    """Why the runtime cannot run the cleaned model; empty when it can. One that compiles for shapes is tried."""
+    if place.backend.fixes_shapes:
+        return workbench(place).refusal(Plan())
+    reasons = place.backend.supports(place.clean, place.target).refused
+    return "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
 
 
 def rescaled(prepared: Prepared, options: CompileOptions, timings: Timings) -> Prepared:
@@ -92,8 +114,13 @@ def scaled_by(prepared: Prepared, scalings: tuple[Scaling, ...]) -> Prepared:
 def decide(
     place: Prepared, numbers: Numbers, judge: Judge, options: CompileOptions, timings: Timings
 ) -> Decision:
-    """Search a plan for one runtime, then revert its worst sites until it holds on the held-out samples."""
+    """Search a plan for one runtime, then revert its worst sites until it holds on the held-out samples.
+
+    Where nothing is offered there is nothing to search: the cleaned model is a candidate in any case.
+    """
     decider = search_space(place, numbers, options, timings)
+    if not decider.offered:
+        return Decision(place, Plan(scalings=place.scalings), decider.space)
     bench = decider.bench
     with timings.stage("search", f"Searching for {place.backend.name}"):
         found = decider.search(hard_limits(decider, options))

@@ -44,7 +44,8 @@ class Check:
 
 def doctor() -> list[Check]:
     """Look at the machine, run a tiny model on every backend, look for optional packages and the cache."""
-    return [*_machine(), *(_backend(name) for name in backends.TABLE), *_packages(), _cache(user_cache_folder())]
+    names = [name for name, entry in backends.TABLE.items() if not entry.stands_in]
+    return [*_machine(), *(_backend(name) for name in names), *_packages(), _cache(user_cache_folder())]
 
 
 def _machine() -> Iterator[Check]:

@@ -112,10 +112,12 @@ def candidates_of(
         least = 0.0 if only_plan else LEAST_SPEEDUP_OF_PLAN
         known = any((each.plan, each.backend.name) == (decision.plan, place.backend.name) for each in plans)
         if only_plan or (decision.plan.choices and not known):
-            plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target))
+            plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target, place.shapes))
         bare = place.apply(prepared.clean, Plan())
         least = LEAST_SPEEDUP_OF_CLEAN if place.backend.name == place.reference.name else LEAST_SPEEDUP_OF_PLAN
-        cleaned[place.backend.name] = Candidate("cleaned model", bare, Plan(), least, place.backend, place.target)
+        cleaned[place.backend.name] = Candidate(
+            "cleaned model", bare, Plan(), least, place.backend, place.target, place.shapes
+        )
     if only_plan:
         return plans, tuple(skips)
     return [*plans, *cleaned.values(), input_candidate(decisions[0].prepared)], tuple(skips)

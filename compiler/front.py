@@ -60,4 +60,4 @@ def _candidate(plan: Plan, decision: Decision) -> tuple[Candidate, tuple[Skip, .
     prepared = decision.prepared
     plan = replace(plan, scalings=prepared.scalings)
     model, skipped = prepared.apply.with_skips(prepared.clean, plan)
-    return Candidate("plan", model, plan, 0.0, prepared.backend, prepared.target), skipped
+    return Candidate("plan", model, plan, 0.0, prepared.backend, prepared.target, prepared.shapes), skipped

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lwc.compiler.core.errors import LwcError, MissingDependency, UsageError
+from lwc.compiler.core.errors import LwcError, UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +37,7 @@ PATH_FIELDS = ("out", "plan", "cache")
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """Everything a user can ask of a compile. Raises UsageError or MissingDependency when it makes no sense.
+    """Everything a user can ask of a compile. Raises UsageError when it makes no sense.
 
     out: folder of the artifact; None: the model's path with the suffix .lwc
     target: name or TOML file;  backend: one of BACKENDS;  calib: path, 'module:function', callable or
@@ -256,15 +256,8 @@ def _plain(value: object) -> Any:
     return f"{kind.__module__}:{getattr(kind, '__qualname__', type(kind).__name__)}"
 
 
-def _not_installed(options: CompileOptions) -> LwcError:
-    return MissingDependency(
-        f"This version of lwc has no backend '{options.backend}'.", "Leave --backend out, or use ort or openvino."
-    )
-
-
 # What the contract names and this version does not build yet: refused, never ignored.
 NOT_YET: tuple[tuple[Callable[[CompileOptions], bool], Callable[[CompileOptions], LwcError]], ...] = (
-    (lambda o: o.backend == "tvm", _not_installed),
     (
         lambda o: o.sparsity != "none",
         lambda o: UsageError("This version of lwc does not sparsify.", "Leave --sparsity out."),

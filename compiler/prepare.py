@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import onnx_ir as ir
 
 from lwc import backends, passes
@@ -84,6 +85,11 @@ class Prepared:
     skipped: tuple[Skip, ...]
     scalings: tuple[Scaling, ...] = ()
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays that latency is measured on."""
+        return {name: array.shape for name, array in self.feeds.items() if isinstance(array, np.ndarray)}
+
     def on(self, backend: Backend) -> Prepared:
         """The same workplace with another runtime on it."""
         target = backend.narrow(self.asked)
@@ -157,11 +163,11 @@ def refuse_precision(precision: str, targets: Mapping[str, Target]) -> None:
     """Raise UsageError when no runtime executes any format that --precision leaves.  targets: by runtime"""
     wanted = FORMATS[precision]
     executed = {name for target in targets.values() for name in target.choices}
-    if wanted and not wanted & executed:
-        name = next(iter(targets.values())).name
+    if precision != "auto" and wanted and not wanted & executed:
+        place = next(iter(targets.values())).name
+        known = [name for name in PRECISIONS if name == "fp32" or (name != "auto" and FORMATS[name] & executed)]
         raise UsageError(
-            f"{precision} is not executed by {' or '.join(targets)} on '{name}'.",
-            f"What is: {', '.join(known for known in PRECISIONS if FORMATS[known] & executed and known != 'auto')}.",
+            f"{precision} is not executed by {' or '.join(targets)} on '{place}'.", f"What is: {', '.join(known)}."
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, Port, Session
@@ -37,6 +37,7 @@ class Candidate:
     """A model that could be handed out, on the runtime it was made for.
 
     least_speedup: below it the next candidate is tried
+    shapes: of the inputs, for runtimes that compile for shapes
     """
 
     name: str
@@ -45,6 +46,7 @@ class Candidate:
     least_speedup: float
     backend: Backend
     target: Target
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _asked(candidate: Candidate, options: CompileOptions) -> Candidate:
 
 def _build(candidate: Candidate, folder: Path, portable: bool) -> _Entry:
     folder.mkdir()
-    candidate.backend.build(candidate.model, candidate.target, BuildOptions(folder, portable))
+    candidate.backend.build(candidate.model, candidate.target, BuildOptions(folder, portable, shapes=candidate.shapes))
     return _Entry(candidate, folder, sum(path.stat().st_size for path in folder.iterdir()))
 
 

@@ -43,6 +43,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     may_crash = False
+    fixes_shapes = False
 
     def version(self) -> str:
         return f"onnxruntime {ort.__version__}"

@@ -13,8 +13,8 @@ from lwc.backends.openvino.compiled import DEVICE, STEADY_RUNS, core
 from lwc.backends.openvino.errors import convert
 from lwc.backends.openvino.profile import counted, kernels_of, milliseconds_by_node
 from lwc.backends.openvino.session import OpenVinoSession, read, settings
-from lwc.backends.openvino.signature import Signature
 from lwc.backends.serving import MODEL_FILE, blame, refuse_foreign, tapped
+from lwc.backends.signature import Signature
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.float_format import FLOAT_FORMAT_KEY, float_format
@@ -34,6 +34,7 @@ class OpenVino:
 
     name = "openvino"
     may_crash = True  # SIGFPE on integer graphs of magika (2026.4)
+    fixes_shapes = False
 
     def version(self) -> str:
         return f"openvino {ov.__version__}"

@@ -11,9 +11,9 @@ import openvino as ov
 
 from lwc.backends.openvino.compiled import Executable, Executables, core
 from lwc.backends.openvino.errors import convert
-from lwc.backends.openvino.signature import Signature
 from lwc.backends.openvino.workarounds import made_readable
 from lwc.backends.serving import fitting, handed_over
+from lwc.backends.signature import Signature
 from lwc.compiler.core.backend import Array, Feeds, Port
 from lwc.compiler.core.errors import BadCalibration
 from lwc.compiler.core.model import Model

@@ -2,46 +2,133 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-import onnx_ir as ir
 import tvm
 
-from lwc.backends.serving import tapped
+from lwc import backends
+from lwc.backends.serving import MODEL_FILE, blame, refuse_foreign, tapped
+from lwc.backends.signature import Signature
+from lwc.backends.tvm.chain import load_parts, open_parts, store_parts
+from lwc.backends.tvm.compiled import compile_model
+from lwc.backends.tvm.cut import Part
+from lwc.backends.tvm.errors import convert
 from lwc.backends.tvm.importer import import_model
-from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.pipeline import compile_module
-from lwc.backends.tvm.session import TvmSession
-from lwc.compiler.core.backend import Port, Session
-from lwc.compiler.core.errors import BadInput
+from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
+from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
+from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import Float
 from lwc.compiler.core.target import Target
+
+CONTENTS = "parts.json"  # the signature, and for each set of shapes the parts in the order they run
+KEPT_CHOICES = (Float.name,)
 
 
 class Tvm:
-    """Apache TVM with the schedules of this package, on CPUs."""
+    """Apache TVM with the schedules of this package, on CPUs, for models that it can take as a whole."""
 
     name = "tvm"
     may_crash = True
+    fixes_shapes = True
 
     def version(self) -> str:
         return f"tvm {tvm.__version__}"
+
+    def narrow(self, target: Target) -> Target:
+        """Float: TVM executes other formats as float arithmetic."""
+        choices = tuple(name for name in target.choices if name in KEPT_CHOICES)
+        return replace(target, choices=choices, moves_codes=False, byte_ops=frozenset())
+
+    def supports(self, model: Model, target: Target) -> Support:
+        """Refused: the first node that TVM cannot import; else the model itself, when it cannot be compiled.
+
+        Of a model that leaves dimensions open only the import is tried.
+        """
+        try:
+            if shapes_of(Signature.of(model), {}) is None:
+                import_model(model)
+            else:
+                compile_model(model, target)
+        except LwcError as error:
+            return Support(blame(model, error))
+        return Support()
 
     def session(
         self, model: Model, target: Target, outputs: Sequence[str] = (), *, lean: bool = False
     ) -> Session:
         """Compile `model` and run it from memory; `outputs` names values to return besides the graph's own outputs.
 
+        A model of dynamic shapes is compiled for those it is first run with, and for a few that come again and again.
         Raises UnsupportedOperator, BadInput.
         """
         model = tapped(model, outputs)
-        executable = compile_module(import_model(model), Machine.of(target))
-        ports = [[port_of(model, value) for value in values] for values in (model.graph.inputs, model.graph.outputs)]
-        return TvmSession(executable, ports[0], ports[1], model.name)
+        signature = Signature.of(model)
+
+        def made(shapes: Shapes) -> Session:
+            sized = fixed(model, shapes)
+            return open_parts(self.parts(sized, target), sized, target)
+
+        shapes = shapes_of(signature, {})
+        ready = {} if shapes is None else {shapes: made(shapes)}
+        return Specialized(signature, model.name, ready, made, lambda: _reference().session(model, target))
+
+    def profile(self, model: Model, target: Target, feeds: Sequence[Feeds], runs: int) -> dict[str, float]:
+        """Median milliseconds per run in each node, by the name of a node of `model`."""
+        raise BadInput("TVM is not profiled.")
+
+    def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
+        """Write model.onnx, libraries made of it for the shapes in the options, and what they are.
+
+        Without shapes for a model that leaves them open, it is compiled when it is first run.
+        Raises UnsupportedOperator, BadInput.
+        """
+        if options.portable:
+            refuse_foreign(model)
+        model.save(options.folder / MODEL_FILE, external_data=options.external_data)
+        signature = Signature.of(model)
+        shapes = shapes_of(signature, options.shapes)
+        variants = []
+        if shapes is not None:
+            parts = self.parts(fixed(model, shapes), target)
+            variants.append({"shapes": shapes, "parts": store_parts(parts, target, options.folder)})
+        contents = {"signature": json.loads(signature.to_json()), "variants": variants}
+        (options.folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+        return tuple(sorted(path.name for path in options.folder.iterdir()))
+
+    def load(self, folder: Path, target: Target) -> Session:
+        """Open what `build` wrote. Raises BadInput when it is not there or cannot be read.
+
+        Shapes that it was not built for run on ONNX Runtime; where that is not installed, they are compiled for.
+        """
+        try:
+            contents = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+            signature = Signature.from_json(json.dumps(contents["signature"]))
+            variants = {
+                tuple(tuple(shape) for shape in variant["shapes"]): variant["parts"]
+                for variant in contents["variants"]
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise convert(error, folder.name) from error
+        ready = {shapes: load_parts(parts, signature, folder, target) for shapes, parts in variants.items()}
+
+        def made(shapes: Shapes) -> Session:
+            sized = fixed(Model.open(folder / MODEL_FILE), shapes)
+            return open_parts(self.parts(sized, target), sized, target)
+
+        if backends.REFERENCE not in backends.available():
+            return Specialized(signature, folder.name, ready, made, None)
+        return Specialized(
+            signature, folder.name, ready, None if ready else made, lambda: _reference().load(folder, target)
+        )
+
+    def parts(self, model: Model, target: Target) -> Sequence[Part]:
+        """What runs one after the other: here the whole model. model: of fixed shapes"""
+        return (Part(model, True),)
 
 
-def port_of(model: Model, value: ir.Value) -> Port:
-    """What a session says of a graph's input or output. Raises BadInput where a dimension is not fixed."""
-    if value.dtype is None or value.shape is None or not all(isinstance(dim, int) for dim in value.shape):
-        raise BadInput(f"{model.name}: TVM needs all dimensions of '{value.name}' fixed.", "Give them by --shape.")
-    return Port(value.name or "", value.dtype.numpy(), tuple(int(dim) for dim in value.shape))  # type: ignore[arg-type]
+def _reference() -> backends.Backend:
+    return backends.get(backends.REFERENCE)

@@ -7,29 +7,60 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax
 
 from lwc.backends.serving import fitting
+from lwc.backends.tvm.errors import convert
+from lwc.backends.tvm.program import Program
 from lwc.compiler.core.backend import Array, Feeds, Port
+
+ALIGNMENT = 64  # bytes; kernels load whole vectors from where an input begins
+SHARED_KINDS = "fiu"  # kinds of numbers that both sides of DLPack know
 
 
 class TvmSession:
-    """One executable with buffers for its inputs, which lie aligned as its kernels want them."""
+    """One executable, compiled for fixed shapes. machine: the virtual machine that runs it"""
 
-    def __init__(self, executable: Any, inputs: Sequence[Port], outputs: Sequence[Port], name: str) -> None:
+    def __init__(
+        self, executable: Any, inputs: Sequence[Port], outputs: Sequence[Port], name: str, weights: Sequence[Any] = ()
+    ) -> None:
+        """executable: a VMExecutable, or a library that was made of one and is loaded;  weights: as in Program"""
         self.inputs = inputs
         self.outputs = outputs
         self._name = name
-        self._machine = relax.VirtualMachine(executable, tvm.cpu())
-        self._main = self._machine["main"]
-        self._buffers = [tvm.runtime.empty(port.shape, str(port.dtype), tvm.cpu()) for port in inputs]
-        self._views = [np.from_dlpack(buffer) for buffer in self._buffers]
+        self.machine, self._main = Program(executable, tuple(weights), None).start()
+        self._buffers: list[Any] = [None] * len(inputs)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Outputs by name. Raises BadCalibration when an input is missing or has another type or shape."""
-        for port, view in zip(self.inputs, self._views, strict=True):
-            np.copyto(view, fitting(port, feeds, self._name))
-        results = self._main(*self._buffers)
-        if len(self.outputs) == 1 and not isinstance(results, list | tuple) and hasattr(results, "numpy"):
-            results = [results]
-        return {port.name: result.numpy() for port, result in zip(self.outputs, results, strict=True)}
+        """Outputs by name. Arrays that are no inputs (labels) are ignored.
+
+        Raises BadCalibration when an input is missing or has another type or shape.
+        """
+        return {name: np.array(array) for name, array in self.run_shared(feeds).items()}
+
+    def run_shared(self, feeds: Feeds) -> dict[str, Array]:
+        """The same without copies of the outputs, which are not to be written into."""
+        arrays = [fitting(port, feeds, self._name) for port in self.inputs]
+        try:
+            found = self._main(*(self._tensor(k, array) for k, array in enumerate(arrays)))
+        except Exception as error:
+            raise convert(error, self._name) from error
+        results = [found] if len(self.outputs) == 1 and isinstance(found, tvm.runtime.Tensor) else found
+        return {port.name: _array(result) for port, result in zip(self.outputs, results, strict=True)}
+
+    def _tensor(self, index: int, array: Array) -> Any:
+        """The array itself where it lies as kernels want it, else a copy in a buffer that is kept for this input."""
+        aligned = array.ctypes.data % ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable
+        if aligned and array.size and array.dtype.kind in SHARED_KINDS:
+            return tvm.runtime.from_dlpack(array)
+        if self._buffers[index] is None:
+            self._buffers[index] = tvm.runtime.empty(array.shape, str(array.dtype), tvm.cpu())
+        self._buffers[index].copyfrom(np.ascontiguousarray(array).reshape(array.shape))
+        return self._buffers[index]
+
+
+def _array(result: Any) -> Array:
+    """A view where NumPy knows the type; shapes, which are no tensors, as integers."""
+    if not isinstance(result, tvm.runtime.Tensor):
+        return np.asarray(list(result), np.int64)
+    shared = str(result.dtype).startswith(("float32", "float64", "float16", "int", "uint"))
+    return np.from_dlpack(result) if shared else np.asarray(result.numpy())

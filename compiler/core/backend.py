@@ -31,11 +31,15 @@ class Support:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """folder: an existing empty folder to write into;  portable: standard ONNX operators only."""
+    """folder: an existing empty folder to write into;  portable: standard ONNX operators only
+
+    shapes: of inputs whose dimensions the model leaves open, for runtimes that compile for shapes
+    """
 
     folder: Path
     portable: bool = False
     external_data: bool = False
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,12 @@ class Backend(Protocol):
     """A runtime that candidates are built for.
 
     may_crash: it has been seen to end the process on graphs that it took; these are tried in another one first
+    fixes_shapes: it compiles for shapes, and is asked about a model and builds it with those of a sample
     """
 
     name: str
     may_crash: bool
+    fixes_shapes: bool
 
     def version(self) -> str:
         """Name and version of the runtime, part of the key of cached costs."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lwc.compiler.core.errors import MissingDependency, UsageError
+from lwc.compiler.core.errors import UsageError
 from lwc.compiler.options import (
     FIELD_OF_FLAG,
     CompileOptions,
@@ -100,7 +100,6 @@ def test_refuses_a_value_out_of_range(flags: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        ({"backend": "tvm"}, MissingDependency),
         ({"sparsity": "channels:0.5"}, UsageError),
         ({"sparsity": "2:4"}, UsageError),
         ({"tune": 1.0}, UsageError),

@@ -11,6 +11,7 @@ import click
 import onnx
 import pytest
 
+from lwc import backends
 from lwc.compiler.cli import app
 from lwc.compiler.core.errors import (
     BadInput,
@@ -20,6 +21,8 @@ from lwc.compiler.core.errors import (
     MissingDependency,
     UsageError,
 )
+from lwc.compiler.core.model import Model
+from lwc.models import tiny
 
 
 @pytest.fixture
@@ -125,8 +128,10 @@ def test_wrong_usage_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_backend_that_is_not_there_is_a_missing_dependency(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(backends.TABLE, "tvm", backends.Entry("no_such_module:X", "no_such_module", "tvm"))
+    Model(tiny.all_graphs()["conv"](), "m").save(tmp_path / "m.onnx")
     assert app.run(["compile", str(tmp_path / "m.onnx"), "--backend", "tvm", "--json"]) == 5
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "missing_dependency"
 

@@ -1,6 +1,6 @@
 import onnx
 
-from lwc.backends.openvino.signature import Signature
+from lwc.backends.signature import Signature
 from lwc.compiler.core.model import Model
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>

@@ -1,6 +1,6 @@
-"""What a model takes and gives, by ONNX's names: OpenVINO drops inputs without readers and symbols of dimensions.
+"""What a model takes and gives, by ONNX's names: runtimes drop inputs without readers and symbols of dimensions.
 
-Kept as JSON in the IR's rt_info, so that an IR runs without the model it was made from.
+Kept as JSON beside or inside what a runtime made of the model, so that this runs without the model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lwc.compiler.core.model import Model
 
 @dataclass(frozen=True)
 class Signature:
-    """inputs, outputs: in ONNX's order;  frozen: inputs with a default that OpenVINO takes for constants"""
+    """inputs, outputs: in ONNX's order;  frozen: inputs with a default, constants once it is compiled"""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]

@@ -1,0 +1,96 @@
+"""Parts of a model that run one after the other, on TVM or ONNX Runtime, and hand values over by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lwc import backends
+from lwc.backends.signature import Signature
+from lwc.backends.tvm.compiled import compile_model
+from lwc.backends.tvm.cut import Part
+from lwc.backends.tvm.export import export, load
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.program import Program
+from lwc.backends.tvm.session import TvmSession
+from lwc.compiler.core.backend import Array, Feeds, Port, Session
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.target import Target
+
+PROGRAM = "model"
+ONNX = ".onnx"
+
+
+class Chain:
+    """A session of several. Values lie where the part that made them left them."""
+
+    def __init__(self, steps: Sequence[Session], inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.steps = steps
+        last = {port.name: k for k, step in enumerate(steps) for port in step.inputs}
+        kept = {port.name for port in outputs}
+        self._dead = [[name for name, k in last.items() if k == at and name not in kept] for at in range(len(steps))]
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Outputs by name. Raises BadCalibration when an input is missing or has another type or shape."""
+        values = dict(feeds)
+        for step, dead in zip(self.steps, self._dead, strict=True):
+            values |= step.run_shared(values) if isinstance(step, TvmSession) else step.run(values)
+            for name in dead:
+                values.pop(name, None)
+        found = {port.name: values[port.name] for port in self.outputs}
+        return {
+            name: array if not isinstance(array, np.ndarray) or array.flags.writeable else array.copy()
+            for name, array in found.items()
+        }
+
+
+def open_parts(parts: Sequence[Part], model: Model, target: Target) -> Session:
+    """Parts compiled and opened in memory. Raises UnsupportedOperator."""
+    return _joined([_open(part, target) for part in parts], Signature.of(model))
+
+
+def _open(part: Part, target: Target) -> Session:
+    if not part.taken:
+        return backends.get(backends.REFERENCE).session(part.model, target)
+    return _started(compile_model(part.model, target), Signature.of(part.model), part.model.name)
+
+
+def store_parts(parts: Sequence[Part], target: Target, folder: Path) -> list[str]:
+    """Write each part into the folder; returns the names it is found by: of a program, or of an ONNX file.
+
+    The first program is called PROGRAM, as if it were the only one. Raises LwcError.
+    """
+    programs = [k for k, part in enumerate(parts) if part.taken]
+    names = []
+    for k, part in enumerate(parts):
+        name = PROGRAM if programs[:1] == [k] else f"{PROGRAM}.{k}"
+        if part.taken:
+            export(compile_model(part.model, target), Signature.of(part.model), folder, Machine.of(target), name)
+        else:
+            name += ONNX
+            part.model.save(folder / name)
+        names.append(name)
+    return names
+
+
+def load_parts(names: Sequence[str], signature: Signature, folder: Path, target: Target) -> Session:
+    """Open what `store_parts` wrote. Raises BadInput."""
+    return _joined([_load(name, folder, target) for name in names], signature)
+
+
+def _load(name: str, folder: Path, target: Target) -> Session:
+    if name.endswith(ONNX):
+        return backends.get(backends.REFERENCE).session(Model.open(folder / name), target)
+    return _started(*load(folder, name), folder.name)
+
+
+def _started(program: Program, signature: Signature, name: str) -> TvmSession:
+    return TvmSession(program.executable, signature.inputs, signature.outputs, name, program.weights)
+
+
+def _joined(steps: Sequence[Session], signature: Signature) -> Session:
+    return steps[0] if len(steps) == 1 else Chain(steps, signature.inputs, signature.outputs)

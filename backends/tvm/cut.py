@@ -1,0 +1,169 @@
+"""A model of fixed shapes as parts: what TVM takes, and between it what ONNX Runtime runs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from lwc import backends
+from lwc.backends.tvm.partition import Region, partition
+from lwc.backends.tvm.refusals import Findings, find_refusals
+from lwc.compiler.analysis.shapes import forget_inner_shapes, infer_shapes
+from lwc.compiler.analysis.sites import macs
+from lwc.compiler.core.backend import Array
+from lwc.compiler.core.errors import UnsupportedOpset
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.opset import NEWEST, ensure_opset
+from lwc.compiler.core.target import Target
+
+# What a node takes and what a crossing costs, in microseconds of a usual core: only their ratio counts.
+MACS_PER_US = 5e4
+ELEMENTS_PER_US = 2e3
+LEAST_WORK_US = 100.0  # two crossings take some 20; a region must win as much
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model of its own. taken: by TVM, else by ONNX Runtime"""
+
+    model: Model
+    taken: bool
+
+
+@dataclass(frozen=True)
+class Cut:
+    """parts: in the order they run;  refused: nodes that TVM does not take, by name, with the reason"""
+
+    parts: tuple[Part, ...]
+    refused: Mapping[str, str]
+
+
+def cut(model: Model, target: Target, refusal: Callable[[Model], str]) -> Cut:
+    """The fewest parts that TVM and ONNX Runtime run in turn.
+
+    model: of fixed shapes;  refusal: why TVM cannot compile a part, empty when it can
+    """
+    raised = model.fork()
+    with contextlib.suppress(UnsupportedOpset):
+        ensure_opset(raised.ir, NEWEST)
+    infer_shapes(raised.ir)
+    graph = _Graph(raised, find_refusals(raised), target)
+    while True:
+        parts = [Part(graph.part(region), region.taken) for region in graph.regions()]
+        failed = next((k for k, part in enumerate(parts) if part.taken and refusal(part.model)), None)
+        if failed is None:
+            return Cut(tuple(parts), graph.reasons())
+        graph.give_up(graph.regions()[failed], refusal(parts[failed].model))
+
+
+class _Graph:
+    """A model with what is known of its nodes and values; it is changed."""
+
+    def __init__(self, model: Model, found: Findings, target: Target) -> None:
+        self._model = model
+        graph = model.graph
+        nodes = list(graph)
+        self._refused = {nodes[index]: reason for index, reason in found.refused.items()}
+        self._fold(found.known)
+        self._annotate(found.shapes)
+        self._ask_for_types(target)
+        self._nodes = list(graph)
+        self._index = {node: k for k, node in enumerate(self._nodes)}
+        self._readers: dict[ir.Value, set[int]] = {}
+        for k, node in enumerate(self._nodes):
+            for value in _read(node):
+                self._readers.setdefault(value, set()).add(k)
+
+    def reasons(self) -> dict[str, str]:
+        """By name of the refused node."""
+        return {_label(node): reason for node, reason in self._refused.items()}
+
+    def give_up(self, region: Region, reason: str) -> None:
+        """Refuse all nodes of a region."""
+        self._refused.update({self._nodes[index]: reason for index in region.nodes})
+
+    def regions(self) -> list[Region]:
+        """What runs together, in order."""
+        makers = [[value.producer() for value in _read(node)] for node in self._nodes]
+        before = [{self._index[maker] for maker in found if maker is not None} for found in makers]
+        refused = [self._index[node] for node in self._refused]
+        return partition(before, refused, [_work(node) for node in self._nodes], LEAST_WORK_US)
+
+    def part(self, region: Region) -> Model:
+        """The nodes of a region as a model that takes and gives what crosses its border."""
+        graph, inside = self._model.graph, set(region.nodes)
+        members = [self._nodes[index] for index in region.nodes]
+        made = dict.fromkeys(value for node in members for value in node.outputs)
+        read = dict.fromkeys(value for node in members for value in _read(node))
+        results = set(graph.outputs)
+        inputs = [value for value in read if value not in made and not value.is_initializer()]
+        outputs = [value for value in made if value in results or self._readers.get(value, set()) - inside]
+        functions = [function.clone() for function in self._model.ir.functions.values()]
+        part = ir.Model(
+            ir.convenience.extract(graph, inputs, outputs), ir_version=self._model.ir.ir_version, functions=functions
+        )
+        if not region.taken:
+            forget_inner_shapes(part)
+        return Model(part, self._model.name)
+
+    def _fold(self, known: Mapping[str, Array]) -> None:
+        """Make initializers of values that are always the same, so that no part waits for another one for them."""
+        graph = self._model.graph
+        results = set(graph.outputs)
+        for node in reversed(list(graph)):
+            if node in self._refused or any(value.name not in known or value in results for value in node.outputs):
+                continue
+            for value in node.outputs:
+                name, value.name = value.name or "", None
+                tensor = ir.tensor(known[name], name=name)
+                kind, shape = ir.TensorType(tensor.dtype), ir.Shape(known[name].shape)
+                constant = ir.Value(name=name, const_value=tensor, type=kind, shape=shape)
+                ir.convenience.replace_all_uses_with(value, constant)
+                graph.register_initializer(constant)
+            graph.remove(node, safe=True)
+
+    def _annotate(self, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+        """Types and shapes as TVM finds them where ONNX does not."""
+        for value in (value for node in self._model.graph for value in node.outputs):
+            if value.name in shapes and (value.type is None or value.shape is None or not value.shape.is_static()):
+                dtype, sizes = shapes[value.name]
+                value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), ir.Shape(sizes)
+
+    def _ask_for_types(self, target: Target) -> None:
+        """Where ONNX does not infer a type, as behind operators of other domains, ONNX Runtime knows it."""
+        made = {value.name: value for node in self._model.graph for value in node.outputs}
+        untyped = [name for name, value in made.items() if name and value.type is None]
+        if not untyped:
+            return
+        session = backends.get(backends.REFERENCE).session(self._model, target, untyped, lean=True)
+        for port in session.outputs:
+            if port.name in untyped and port.dtype != np.object_:
+                made[port.name].type = ir.TensorType(ir.DataType.from_numpy(port.dtype))
+
+
+def _label(node: ir.Node) -> str:
+    return node.name or next((value.name for value in node.outputs if value.name), None) or node.op_type
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value]:
+    """Values that the node takes, and those of the graph around it that its subgraphs take."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+            continue
+        inner = attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else (attribute.as_graph(),)
+        for graph in inner:
+            values = (value for member in graph.all_nodes() for value in member.inputs if value is not None)
+            yield from (value for value in (*values, *graph.outputs) if value.graph is node.graph)
+
+
+def _work(node: ir.Node) -> float:
+    """Microseconds, roughly."""
+    shapes = [value.shape for value in node.outputs if value.shape is not None]
+    elements = sum(math.prod(size for size in shape if isinstance(size, int)) for shape in shapes)
+    return 1.0 + macs(node) / MACS_PER_US + elements / ELEMENTS_PER_US
