@@ -65,5 +65,7 @@ def plan(mod: IRModule, machine: Machine) -> IRModule:
 def generate(planned: IRModule, machine: Machine) -> relax.VMExecutable:
     """Machine code of a module whose memory is planned."""
     target = tvm.target.Target(machine.llvm())
-    with target, tvm.transform.PassContext(opt_level=3):
+    # Vectors that end beyond the last element become masked loads and stores instead of scalar loops.
+    config = {"tirx.enable_buffer_level_predication": True}
+    with target, tvm.transform.PassContext(opt_level=3, config=config):
         return tvm.compile(planned, target, relax_pipeline=None, tir_pipeline="default")

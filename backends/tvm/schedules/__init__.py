@@ -8,10 +8,12 @@ from tvm import tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.channelwise import channelwise
 from lwc.backends.tvm.schedules.conv import convolution
 from lwc.backends.tvm.schedules.loops import loops
 from lwc.backends.tvm.schedules.product import product
 from lwc.backends.tvm.schedules.tiles import tiles
+from lwc.backends.tvm.schedules.vector_math import vector_math
 
 # A rule returns the scheduled function, or None where it does not know what the function computes.
 Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
@@ -19,6 +21,7 @@ Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
 RULES: tuple[Rule, ...] = (
     tiles,
     convolution,
+    channelwise,
     product,
     loops,
 )
@@ -32,5 +35,5 @@ def scheduled(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
         except ScheduleError:
             continue
         if found is not None:
-            return found
-    return func
+            return vector_math(found)
+    return vector_math(func)
