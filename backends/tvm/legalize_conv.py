@@ -27,11 +27,22 @@ def conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.
     conv = described(call)
     if conv is None:
         return _nn_conv2d(bb, call)
+    if conv.depthwise:
+        return depthwise(bb, data, weight.value.numpy(), conv)
     tile = plan(conv, machine)
     packed = relax.const(pack(weight.value.numpy(), conv, tile))
     return bb.call_te(
         lambda data, weight: direct(data, weight, conv, tile), data, packed,
         primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="conv2d",
+    )  # fmt: skip
+
+
+def depthwise(bb: relax.BlockBuilder, data: relax.Expr, weight: np.ndarray, conv: Conv) -> relax.Expr:
+    """weight [c, ky, kx, 1], packed as [ky, kx, c]"""
+    packed = relax.const(np.ascontiguousarray(weight[..., 0].transpose(1, 2, 0)))
+    return bb.call_te(
+        lambda data, weight: channel_by_channel(data, weight, conv), data, packed,
+        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="depthwise_conv2d",
     )  # fmt: skip
 
 
@@ -74,3 +85,17 @@ def direct(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile) -> te.Ten
     shape = (conv.batch, conv.out_height, conv.out_width, conv.out_channels)
     annotation = [*conv.numbers(), tile.pixels, tile.vectors, tile.lanes]
     return te.compute(shape, element, name="conv", attrs={conv_schedule.ANNOTATION: annotation})
+
+
+def channel_by_channel(data: te.Tensor, weight: te.Tensor, conv: Conv) -> te.Tensor:
+    """data [n, h, w, c], weight [ky, kx, c] -> [n, oh, ow, c]"""
+    ky, kx = (te.reduce_axis((0, size)) for size in (conv.kernel_height, conv.kernel_width))
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        row = y * conv.stride_y + ky * conv.dilation_y - conv.top
+        column = x * conv.stride_x + kx * conv.dilation_x - conv.left
+        inside = tirx.all(row >= 0, row < conv.height, column >= 0, column < conv.width)
+        return te.sum(tirx.if_then_else(inside, data[n, row, column, c], 0.0) * weight[ky, kx, c], axis=[ky, kx])
+
+    shape = (conv.batch, conv.out_height, conv.out_width, conv.channels)
+    return te.compute(shape, element, name="depthwise", attrs={"lwc.depthwise": conv.numbers()})

@@ -16,17 +16,9 @@ from tvm import tirx
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
+from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
-    Stmt,
-    digits,
-    local,
-    parallel,
-    sequence,
-    serial,
-    stepped,
-    store,
-    unrolled,
-    vector,
+    Stmt, digits, local, parallel, sequence, stepped, store, unrolled, vector, worth_threads,
 )  # fmt: skip
 
 ANNOTATION = "lwc.conv"
@@ -35,15 +27,13 @@ UNROLL = 4
 
 def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """A function that begins with the convolution of legalize_conv, with what is fused behind it."""
-    found = first_block(func, ANNOTATION)
-    if found is None:
-        return None
-    s, block = found
-    data, weight = (region.source for region in s.get(block).reads)
-    numbers = [int(number) for number in s.get(block).annotations[ANNOTATION]]
-    result = epilogue(s)
+    s, block = first_block(func)
+    annotations = s.get(block).annotations
+    result = epilogue(s) if ANNOTATION in annotations else None
     if result is None:
         return None
+    data, weight = (region.source for region in s.get(block).reads)
+    numbers = [int(number) for number in annotations[ANNOTATION]]
     kernel = Kernel(Conv.of(numbers[:-3]), Tile(*numbers[-3:]), data, weight, *result, machine)
     return tirx.PrimFunc(func.params, kernel.body(), attrs=func.attrs)
 
@@ -63,12 +53,14 @@ class Kernel:
     epilogue: Epilogue
     machine: Machine
 
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.conv, self.tile.pixels)
+
     def body(self) -> Stmt:
         """Tasks over cores: rows of a block of channels, or tiles where rows need not be told apart."""
         conv, tile = self.conv, self.tile
-        blocks, rows = conv.groups * tile.blocks(conv), conv.out_height
-        if conv.pointwise:
-            rows = -(-conv.row // tile.pixels)
+        blocks, rows = conv.groups * tile.blocks(conv), self.rows.count if conv.pointwise else conv.out_height
         weights_stay = conv.out_channels * conv.steps * 4 <= self.machine.l2_bytes // 2
         radix = [conv.batch, rows, blocks] if weights_stay else [conv.batch, blocks, rows]
 
@@ -76,45 +68,18 @@ class Kernel:
             n, second, third = digits(index, radix)
             row, block = (second, third) if weights_stay else (third, second)
             if conv.pointwise:
-                return self.tile_at(n, block, 0, self.start(row), None)
-            return self.row(n, block, row)
+                return self.tile_at(n, block, 0, self.rows.start(row), None)
+            return self.rows.tiles(lambda x, border: self.tile_at(n, block, row, x, border))
 
-        return parallel(conv.batch * rows * blocks, task)
-
-    def start(self, index: Any) -> Any:
-        """Where the tile of this index begins in its row."""
-        last, pixels = self.conv.row - self.tile.pixels, self.tile.pixels
-        if isinstance(index, int):
-            return min(index * pixels, last)
-        return index * pixels if self.conv.row % pixels == 0 else tirx.min(index * pixels, last)
-
-    def row(self, n: Any, block: Any, y: Any) -> Stmt:
-        """One row: tiles that touch the border one by one, those between in a loop."""
-        count = -(-self.conv.row // self.tile.pixels)
-        inside = [i for i in range(count) if all(self.valid(self.start(i), kx) == (0, self.tile.pixels)
-                                                 for kx in range(self.conv.kernel_width))]  # fmt: skip
-        statements = [self.tile_at(n, block, y, self.start(i), self.start(i)) for i in range(count) if i not in inside]
-        if inside:
-            statements.append(serial(
-                len(inside), lambda i: self.tile_at(n, block, y, self.start(i), None), inside[0]
-            ))  # fmt: skip
-        return sequence(statements)
-
-    def valid(self, start: int, kx: int) -> tuple[int, int]:
-        """Which pixels of a tile read within the row at this tap: from, to."""
-        conv = self.conv
-        inside = [
-            i for i in range(self.tile.pixels)
-            if 0 <= (start + i) * conv.stride_x + kx * conv.dilation_x - conv.left < conv.width
-        ]  # fmt: skip
-        return (inside[0], inside[-1] + 1) if inside else (0, 0)
+        worth = worth_threads(conv.batch * conv.out_height * conv.out_width * conv.out_channels * conv.steps)
+        return parallel(conv.batch * rows * blocks, task, worth=worth)
 
     def tile_at(self, n: Any, block: Any, y: Any, x: Any, border: int | None) -> Stmt:
         """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""
         sums = local(self.tile.pixels * self.tile.channels)
         clear = self.each(lambda i, lane: store(sums, [i * self.tile.channels + lane], 0.0))
-        rows = serial_rows(self.conv, y, lambda ky: self.taps(sums, n, block, y, x, ky, border))
-        return sequence([tirx.AllocBuffer(sums), clear, rows, self.finish(sums, n, block, y, x)])
+        products = self.rows.kernel_rows(y, lambda ky: self.taps(sums, n, block, y, x, ky, border))
+        return sequence([tirx.AllocBuffer(sums), clear, products, self.finish(sums, n, block, y, x)])
 
     def each(self, body: Callable[[Any, Any], Stmt], start: int = 0, stop: int | None = None) -> Stmt:
         """`body` of pixel and channel for all of a tile, in registers."""
@@ -131,7 +96,7 @@ class Kernel:
             return stepped(conv.kernel_width * conv.group_in, UNROLL, lambda r: self.step(
                 sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, (0, self.tile.pixels)
             ))  # fmt: skip
-        spans = {kx: (0, self.tile.pixels) if border is None else self.valid(border, kx)
+        spans = {kx: (0, self.tile.pixels) if border is None else self.rows.span(border, kx)
                  for kx in range(conv.kernel_width)}  # fmt: skip
         return sequence([
             stepped(conv.group_in, UNROLL, lambda c, kx=kx, span=span: self.step(
@@ -171,26 +136,13 @@ class Kernel:
                 for at, lanes in pieces(count, tile.lanes)
             ]))  # fmt: skip
 
-        if left == tile.channels:
-            return channels(left)
-        if blocks == 1:
+        if left == tile.channels or blocks == 1:
             return channels(left)
         return tirx.IfThenElse(index < blocks - 1, channels(tile.channels), channels(left))
 
     def put(self, sums: Any, n: Any, y: Any, x: Any, i: Any, first: Any, at: int, lane: Any) -> Stmt:
         place = (n, *self.pixel(y, x + i), first + at + lane)
         return store(self.out, place, self.epilogue(place, sums[i * self.tile.channels + at + lane]))
-
-
-def serial_rows(conv: Conv, y: Any, body: Callable[[Any], Stmt]) -> Stmt:
-    """`body` of the kernel rows that meet the data in output row y."""
-    last = (conv.out_height - 1) * conv.stride_y + (conv.kernel_height - 1) * conv.dilation_y - conv.top
-    if not conv.top and last < conv.height:
-        return serial(conv.kernel_height, body)
-    above = conv.top - y * conv.stride_y
-    start = tirx.max(0, (above + conv.dilation_y - 1) // conv.dilation_y)
-    stop = tirx.min(conv.kernel_height, (conv.height - 1 + above) // conv.dilation_y + 1)
-    return serial(tirx.max(stop - start, 0), body, start)
 
 
 def pieces(count: int, lanes: int) -> list[tuple[int, int]]:

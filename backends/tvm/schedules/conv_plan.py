@@ -55,6 +55,11 @@ class Conv:
         return self.out_channels // self.groups
 
     @property
+    def depthwise(self) -> bool:
+        """Whether every channel has a filter of its own."""
+        return self.groups == self.channels == self.out_channels > 1
+
+    @property
     def pointwise(self) -> bool:
         """Whether pixels are independent, so that rows need not be told apart."""
         return self.kernel_height * self.kernel_width * self.stride_x * self.stride_y == 1 and not (

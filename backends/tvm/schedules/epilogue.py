@@ -14,11 +14,10 @@ from tvm.s_tir.schedule import SBlockRV
 Epilogue = Callable[[Sequence[Any], Any], ir.Expr]
 
 
-def first_block(func: tirx.PrimFunc, annotation: str) -> tuple[Schedule, SBlockRV] | None:
-    """The function's first block where it carries the annotation, with a schedule of the function."""
+def first_block(func: tirx.PrimFunc) -> tuple[Schedule, SBlockRV]:
+    """A schedule of the function, and the first of its blocks."""
     s = Schedule(func)
-    block = s.get_child_blocks(s.get_sblock("root"))[0]
-    return (s, block) if annotation in s.get(block).annotations else None
+    return s, s.get_child_blocks(s.get_sblock("root"))[0]
 
 
 def epilogue(s: Schedule) -> tuple[tirx.Buffer, Epilogue] | None:

@@ -10,6 +10,8 @@ from tvm.tirx import ForKind
 
 Stmt = tirx.Stmt
 Expr = ir.Expr
+WORTH_THREADS = 1 << 17
+
 Body = Callable[[Any], Stmt]
 
 
@@ -17,8 +19,14 @@ def serial(extent: Any, body: Body, start: Any = 0) -> Stmt:
     return _loop(extent, body, ForKind.SERIAL, start)
 
 
-def parallel(extent: int, body: Body) -> Stmt:
-    return _loop(extent, body, ForKind.PARALLEL, 0)
+def parallel(extent: int, body: Body, *, worth: bool = True) -> Stmt:
+    """A loop spread over the thread pool where that is worth its launch."""
+    return _loop(extent, body, ForKind.PARALLEL if worth and extent > 1 else ForKind.SERIAL, 0)
+
+
+def worth_threads(products: int) -> bool:
+    """Whether so many products take longer than waking the thread pool does, some microseconds."""
+    return products >= WORTH_THREADS
 
 
 def unrolled(extent: int, body: Body, start: int = 0) -> Stmt:
@@ -59,7 +67,7 @@ def digits(value: Any, extents: Sequence[int]) -> list[Any]:
 
 
 def _loop(extent: Any, body: Body, kind: ForKind, start: Any) -> Stmt:
-    if isinstance(extent, int) and extent == 1 and kind != ForKind.PARALLEL:
-        return body(start)
+    if isinstance(extent, int) and extent == 1:
+        return body(tirx.const(start, "int64") if isinstance(start, int) else start)
     var = tirx.Var("i", "int64")
     return tirx.For(var, start, extent, kind, body(var))

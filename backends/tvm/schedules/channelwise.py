@@ -1,0 +1,117 @@
+"""Depthwise convolution and pooling of NHWC data: every channel by itself, vectors along channels.
+
+A tile of pixels stays in registers over the window. The last vector of the channels overlaps the one before, so that
+none is partial; windows leave out what lies beyond the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.conv_plan import Conv
+from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
+from lwc.backends.tvm.schedules.rows import Rows
+from lwc.backends.tvm.schedules.statements import (
+    Stmt, digits, local, parallel, sequence, store, unrolled, vector, worth_threads,
+)  # fmt: skip
+
+LOWEST = -3.4028234663852886e38
+# By annotation of the block: what a window begins with, and how a value and its weight come into it.
+KINDS: Mapping[str, tuple[float, Callable[[Any, Any, Any], Any]]] = {
+    "lwc.depthwise": (0.0, lambda found, value, weight: found + value * weight),
+    "lwc.sum": (0.0, lambda found, value, _: found + value),
+    "lwc.maximum": (LOWEST, lambda found, value, _: tirx.max(found, value)),
+}
+
+
+def channelwise(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+    """A function that begins with the depthwise convolution of legalize_conv or a pooling of legalize_pooling."""
+    s, block = first_block(func)
+    kind = next((name for name in KINDS if name in s.get(block).annotations), None)
+    result = epilogue(s) if kind else None
+    if kind is None or result is None:
+        return None
+    data, *weight = (region.source for region in s.get(block).reads)
+    window = Conv.of(s.get(block).annotations[kind])
+    kernel = Kernel(window, data, weight[0] if weight else None, *KINDS[kind], *result, machine)
+    return tirx.PrimFunc(func.params, kernel.body(), attrs=func.attrs)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The loops of one window over every channel.
+
+    data [n, h, w, c];  weight [ky, kx, c] or None;  out [n, oh, ow, c]
+    """
+
+    window: Conv
+    data: Any
+    weight: Any
+    initial: float
+    combine: Callable[[Any, Any, Any], Any]
+    out: Any
+    epilogue: Epilogue
+    machine: Machine
+
+    @property
+    def lanes(self) -> int:
+        lanes = self.machine.lanes
+        while lanes > self.window.channels:
+            lanes //= 2
+        return lanes
+
+    @property
+    def pixels(self) -> int:
+        """Of a tile: few enough that their neighbours at all taps and the weights of a row stay in registers too."""
+        most = min(self.window.row, max(1, self.machine.registers // 3))
+        return min(range(1, most + 1), key=lambda size: (-(-self.window.row // size) * (size + 2), -size))
+
+    def body(self) -> Stmt:
+        window, rows = self.window, Rows(self.window, self.pixels)
+        blocks = -(-window.channels // self.lanes)
+        radix = [window.batch, window.out_height, blocks]
+
+        def task(index: Any) -> Stmt:
+            n, y, block = digits(index, radix)
+            c = block * self.lanes
+            if window.channels % self.lanes:
+                c = tirx.min(c, window.channels - self.lanes)
+            return rows.tiles(lambda x, border: self.tile(rows, n, y, x, c, border))
+
+        work = window.out_height * window.out_width * window.channels * window.kernel_height * window.kernel_width
+        return parallel(window.batch * window.out_height * blocks, task, worth=worth_threads(window.batch * work))
+
+    def tile(self, rows: Rows, n: Any, y: Any, x: Any, c: Any, border: int | None) -> Stmt:
+        """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""
+        found, window = local(self.pixels * self.lanes), self.window
+        spans = [(0, self.pixels) if border is None else rows.span(border, kx) for kx in range(window.kernel_width)]
+
+        def tap(ky: Any, kx: int, i: Any, lane: Any) -> Stmt:
+            row = y * window.stride_y + ky * window.dilation_y - window.top
+            column = (x + i) * window.stride_x + kx * window.dilation_x - window.left
+            weight = None if self.weight is None else self.weight[ky, kx, c + lane]
+            at = i * self.lanes + lane
+            return store(found, [at], self.combine(found[at], self.data[n, row, column, c + lane], weight))
+
+        def finish(i: Any, lane: Any) -> Stmt:
+            place = (n, y, x + i, c + lane)
+            return store(self.out, place, self.epilogue(place, found[i * self.lanes + lane]))
+
+        return sequence([
+            tirx.AllocBuffer(found),
+            self.each((0, self.pixels), lambda i, lane: store(found, [i * self.lanes + lane], self.initial)),
+            rows.kernel_rows(y, lambda ky: sequence([
+                self.each(span, lambda i, lane, kx=kx: tap(ky, kx, i, lane))
+                for kx, span in enumerate(spans) if span[0] < span[1]
+            ] or [tirx.Evaluate(0)])),
+            self.each((0, self.pixels), finish),
+        ])  # fmt: skip
+
+    def each(self, span: tuple[int, int], body: Callable[[Any, Any], Stmt]) -> Stmt:
+        """`body` of pixel and channel of a tile, in registers."""
+        return unrolled(span[1] - span[0], lambda i: vector(self.lanes, lambda lane: body(i, lane)), span[0])
