@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tvm import relax
 
 from lwc.backends.tvm.legalize_conv import packed_conv2d
+from lwc.backends.tvm.legalize_pooling import avg_pool2d, max_pool2d
 from lwc.backends.tvm.legalize_product import packed_matmul
 from lwc.backends.tvm.legalize_tiles import tiled_conv2d, tiled_matmul
 from lwc.backends.tvm.machine import Machine
@@ -22,6 +23,8 @@ def legalizations(machine: Machine) -> Mapping[str, Legalization]:
     table: dict[str, Legalization] = {
         "relax.matmul": packed_matmul(machine),
         "relax.nn.conv2d": packed_conv2d(machine),
+        "relax.nn.max_pool2d": max_pool2d,
+        "relax.nn.avg_pool2d": avg_pool2d,
     }
     if machine.tiles:
         for name, tiled in TILED.items():
