@@ -93,4 +93,5 @@ def _started(program: Program, signature: Signature, name: str) -> TvmSession:
 
 
 def _joined(steps: Sequence[Session], signature: Signature) -> Session:
-    return steps[0] if len(steps) == 1 else Chain(steps, signature.inputs, signature.outputs)
+    alone = len(steps) == 1 and [port.name for port in steps[0].outputs] == [port.name for port in signature.outputs]
+    return steps[0] if alone else Chain(steps, signature.inputs, signature.outputs)

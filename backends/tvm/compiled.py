@@ -10,15 +10,29 @@ from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import Program, compile_program
 from lwc.compiler.core.errors import LwcError, UnsupportedOperator
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.silence import STDERR, silent
 from lwc.compiler.core.target import Target
 
 KEPT = 8
 
-_kept: OrderedDict[tuple[str, Machine], Program | LwcError] = OrderedDict()
+_kept: OrderedDict[tuple[str, Machine], Program | str] = OrderedDict()
 
 
 def compile_model(model: Model, target: Target) -> Program:
     """Machine code of the whole model. Raises UnsupportedOperator."""
+    found = _found(model, target)
+    if isinstance(found, str):
+        raise UnsupportedOperator(found)
+    return found
+
+
+def refusal(model: Model, target: Target) -> str:
+    """Why TVM cannot compile the model as a whole; empty when it can."""
+    found = _found(model, target)
+    return found if isinstance(found, str) else ""
+
+
+def _found(model: Model, target: Target) -> Program | str:
     machine = Machine.of(target)
     key = (model.digest(), machine)
     if key not in _kept:
@@ -26,27 +40,15 @@ def compile_model(model: Model, target: Target) -> Program:
             _kept.popitem(last=False)
         _kept[key] = _compiled(model, machine)
     _kept.move_to_end(key)
-    found = _kept[key]
-    if isinstance(found, LwcError):
-        raise found
-    return found
+    return _kept[key]
 
 
-def refusal(model: Model, target: Target) -> str:
-    """Why TVM cannot compile the model as a whole; empty when it can."""
-    try:
-        compile_model(model, target)
-    except LwcError as error:
-        return error.message
-    return ""
-
-
-def _compiled(model: Model, machine: Machine) -> Program | LwcError:
-    try:
-        module = import_model(model)
-    except LwcError as error:
-        return error
-    try:
-        return compile_program(module, machine)
-    except Exception as error:
-        return UnsupportedOperator(f"{model.name}: TVM cannot compile it: {plain(error)}")
+def _compiled(model: Model, machine: Machine) -> Program | str:
+    """The program, or why there is none. No exception is kept: it would hold on to all that is half made."""
+    with silent(STDERR):
+        try:
+            return compile_program(import_model(model), machine)
+        except LwcError as error:
+            return error.message
+        except Exception as error:
+            return f"{model.name}: TVM cannot compile it: {plain(error)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ import onnx_ir as ir
 from lwc import backends
 from lwc.backends.tvm.partition import Region, partition
 from lwc.backends.tvm.refusals import Findings, find_refusals
-from lwc.compiler.analysis.shapes import forget_inner_shapes, infer_shapes
+from lwc.compiler.analysis.shapes import forget_inner_shapes
 from lwc.compiler.analysis.sites import macs
 from lwc.compiler.core.backend import Array
-from lwc.compiler.core.errors import UnsupportedOpset
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.opset import NEWEST, ensure_opset
 from lwc.compiler.core.target import Target
 
 # What a node takes and what a crossing costs, in microseconds of a usual core: only their ratio counts.
@@ -46,13 +43,9 @@ class Cut:
 def cut(model: Model, target: Target, refusal: Callable[[Model], str]) -> Cut:
     """The fewest parts that TVM and ONNX Runtime run in turn.
 
-    model: of fixed shapes;  refusal: why TVM cannot compile a part, empty when it can
+    model: of fixed shapes, its types and shapes inferred;  refusal: why TVM cannot compile a part, empty when it can
     """
-    raised = model.fork()
-    with contextlib.suppress(UnsupportedOpset):
-        ensure_opset(raised.ir, NEWEST)
-    infer_shapes(raised.ir)
-    graph = _Graph(raised, find_refusals(raised), target)
+    graph = _Graph(model.fork(), find_refusals(model), target)
     while True:
         parts = [Part(graph.part(region), region.taken) for region in graph.regions()]
         failed = next((k for k, part in enumerate(parts) if part.taken and refusal(part.model)), None)

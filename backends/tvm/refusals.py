@@ -22,7 +22,11 @@ from lwc.backends.tvm.errors import plain
 from lwc.backends.tvm.importer import Importer
 from lwc.backends.tvm.lowering.expressions import array_of
 from lwc.compiler.core.backend import Array
+from lwc.compiler.core.errors import UnsupportedOpset
+from lwc.compiler.core.inference import infer_shapes
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.opset import NEWEST, ensure_opset
+from lwc.compiler.core.silence import STDERR, silent
 
 KNOWN_DOMAINS = (*STANDARD_DOMAINS, "com.microsoft")
 STRANGE = {0, onnx.TensorProto.STRING, onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
@@ -44,17 +48,44 @@ class Findings:
 def find_refusals(model: Model) -> Findings:
     """What TVM's importer and our rules say of each node of the main graph, the model's inputs being of fixed shapes.
 
-    The model is taken as it is, best at the newest opset, which most rules are written for.
+    They see the model at the newest opset, as when it is compiled; a node that was rewritten for that is refused when
+    one of those in its place is.
     """
-    proto = model.to_proto()
+    raised = _at_newest_opset(model)
+    proto = raised.to_proto()
     inputs = [value for value in proto.graph.input if value.type.tensor_type.elem_type not in STRANGE]
     del proto.graph.input[:]
     proto.graph.input.extend(inputs)  # readers of the others are refused
-    prober = _Prober(proto, [value for node in model.graph for value in node.outputs])
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    prober = _Prober(proto, [value for node in raised.graph for value in node.outputs])
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), silent(STDERR):
         warnings.simplefilter("ignore")
         prober.module()
-    return Findings(prober.refused, prober.known(), prober.shapes())
+    origins = _origins(raised, model)
+    refused = {origins[index]: reason for index, reason in prober.refused.items() if index in origins}
+    return Findings(refused, prober.known(), prober.shapes())
+
+
+def _at_newest_opset(model: Model) -> Model:
+    raised = model.fork()
+    try:
+        ensure_opset(raised.ir, NEWEST)
+    except UnsupportedOpset:
+        raised = model.fork()
+    infer_shapes(raised.ir)
+    return raised
+
+
+def _origins(raised: Model, model: Model) -> dict[int, int]:
+    """Index of a node -> index of the node of `model` that it is, or that it was put in front of."""
+    places = {value.name: k for k, node in enumerate(model.graph) for value in node.outputs}
+    nodes = list(raised.graph)
+    found: dict[ir.Node, int] = {}
+    for node in reversed(nodes):
+        own = [places[value.name] for value in node.outputs if value.name in places]
+        readers = [found[reader] for reader in node.successors() if reader in found]
+        if own or readers:
+            found[node] = (own or readers)[0]
+    return {index: found[node] for index, node in enumerate(nodes) if node in found}
 
 
 class _Prober(Importer):

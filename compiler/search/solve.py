@@ -16,9 +16,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from lwc.compiler.core.plan import Choice, Site
+from lwc.compiler.core.silence import STDOUT, silent
 from lwc.compiler.search.greedy import greedy
 from lwc.compiler.search.ledger import MOST_LOSS, Ledger, Limits, Objective, Totals
-from lwc.compiler.search.silence import silent_stdout
 from lwc.compiler.search.space import FLOAT32, Option, Space
 
 __all__ = ["Limits", "Objective", "solve"]
@@ -154,7 +154,7 @@ class _Program:
         if rows:
             slack = -np.eye(len(rows), loosened)
             constraints.append(LinearConstraint(np.c_[np.array(rows), slack], -inf, np.array(bounds)))
-        with silent_stdout():
+        with silent(STDOUT):
             result = milp(
                 np.r_[weights, np.ones(loosened)],
                 integrality=np.where(np.arange(len(weights) + loosened) < len(self.columns), 1, 0),

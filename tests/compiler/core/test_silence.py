@@ -6,10 +6,10 @@ import pytest
 
 SCRIPT = """
 import ctypes, os
-from lwc.compiler.search.silence import silent_stdout
+from lwc.compiler.core.silence import STDOUT, silent
 library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
 print("before", flush=True)
-with silent_stdout():
+with silent(STDOUT):
     library.printf(b"noise\\n")
 library.printf(b"behind\\n")
 """
@@ -22,6 +22,6 @@ def test_c_code_is_silent_inside_and_heard_behind() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="closes a descriptor in the shell")
 def test_a_process_without_stdout_goes_on() -> None:
-    script = "import sys\nfrom lwc.compiler.search.silence import silent_stdout\nwith silent_stdout():\n    sys.exit(7)"
+    script = "import sys\nfrom lwc.compiler.core.silence import STDOUT, silent\nwith silent(STDOUT):\n    sys.exit(7)"
     done = subprocess.run(["sh", "-c", f"exec '{sys.executable}' -c '{script}' >&-"], check=False)
     assert done.returncode == 7
