@@ -12,6 +12,7 @@ from lwc.backends.tvm.schedules.channelwise import channelwise
 from lwc.backends.tvm.schedules.conv import convolution
 from lwc.backends.tvm.schedules.loops import loops
 from lwc.backends.tvm.schedules.product import product
+from lwc.backends.tvm.schedules.reduction import reduction
 from lwc.backends.tvm.schedules.tiles import tiles
 from lwc.backends.tvm.schedules.vector_math import vector_math
 
@@ -23,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     convolution,
     channelwise,
     product,
+    reduction,
     loops,
 )
 

@@ -1,37 +1,75 @@
-"""What no other rule knows: every block's outer loops in parallel, its innermost one in vectors where that is sound."""
+"""What no other rule knows: blocks over free axes in parallel and vectors, all others as they are."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from tvm import tirx
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.inline import inlined
+from lwc.backends.tvm.schedules.steps import REDUCED, SPATIAL
 
-SPATIAL = 0
+# Elements below which other threads are not worth waking; parallel pieces for each core, where they may be uneven.
+WORTH_THREADS, PIECES = 1 << 14, 4
 
 
 def loops(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
-    """Elementwise blocks in parallel vectors; reductions in parallel over what is not reduced."""
-    s = Schedule(func)
+    """Elementwise blocks in parallel vectors; reductions in parallel over what is not reduced.
+
+    A block with other axes than free and reduced ones (scans, sorts, scatters), or with none, stays as it is: its
+    order may matter.
+    """
+    s = Schedule(inlined(func))
     for block in s.get_child_blocks(s.get_sblock("root")):
-        _schedule(s, block, machine)
+        try:
+            _schedule(s, block, machine)
+        except ScheduleError:
+            continue
     return s.mod["main"]
 
 
 def _schedule(s: Schedule, block: SBlockRV, machine: Machine) -> None:
     around = s.get_loops(block)
     kinds = [int(var.iter_type) for var in s.get(block).iter_vars]
-    if len(around) != len(kinds) or not around:
+    if not around or len(around) != len(kinds) or not set(kinds) <= {SPATIAL, REDUCED}:
         return
-    spatial = [loop for loop, kind in zip(around, kinds, strict=True) if kind == SPATIAL]
-    if len(spatial) == len(around):
-        _vectors(s, spatial, machine)
-    elif spatial and around[: len(spatial)] == spatial:
-        s.parallel(s.fuse(*spatial))
+    free = [loop for loop, kind in zip(around, kinds, strict=True) if kind == SPATIAL]
+    if around[: len(free)] != free or not free:
+        return
+    extents = [_extent(s, loop) for loop in free]
+    work = math.prod(_extent(s, loop) or PIECES for loop in around)
+    if len(free) < len(around):
+        _parallel(s, free, extents, work, machine)
+    else:
+        _vectors(s, free, extents, work, machine)
 
 
-def _vectors(s: Schedule, spatial: list[LoopRV], machine: Machine) -> None:
-    outer, inner = s.split(s.fuse(*spatial), [None, machine.lanes])
+def _vectors(s: Schedule, free: list[LoopRV], extents: list[int], work: int, machine: Machine) -> None:
+    """The last axis in vectors, together with those before it where it is short."""
+    known = 0 not in extents
+    while known and len(free) > 1 and extents[-1] % machine.lanes and extents[-1] < PIECES * machine.lanes:
+        free, extents = [*free[:-2], s.fuse(*free[-2:])], [*extents[:-2], extents[-2] * extents[-1]]
+    *outer, last = free
+    blocks, inner = s.split(last, [None, machine.lanes])
     s.vectorize(inner)
-    s.parallel(outer)
+    _parallel(s, [*outer, blocks], [*extents[:-1], -(-extents[-1] // machine.lanes)], work, machine)
+
+
+def _parallel(s: Schedule, free: Sequence[LoopRV], extents: Sequence[int], work: int, machine: Machine) -> None:
+    """As many outer loops over the cores as give each some pieces; none where there is too little to do."""
+    if 0 not in extents and work < WORTH_THREADS:
+        return
+    count = next(
+        (place + 1 for place in range(len(free)) if math.prod(extents[: place + 1]) >= PIECES * machine.cores), len(free)
+    )
+    s.parallel(s.fuse(*free[:count]) if count > 1 else free[0])
+
+
+def _extent(s: Schedule, loop: LoopRV) -> int:
+    """Of a loop; 0 where it is known only when running."""
+    extent = s.get(loop).extent
+    return int(extent) if isinstance(extent, tirx.IntImm) else 0

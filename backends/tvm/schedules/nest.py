@@ -39,3 +39,32 @@ def with_nest(func: tirx.PrimFunc, body: tirx.Stmt, buffers: Sequence[tirx.Buffe
     """The function with a new body, and the buffers that the body uses besides the parameters."""
     root = s_tir.SBlock([], [], [], "root", body, alloc_buffers=list(buffers))
     return func.with_body(s_tir.SBlockRealize([], tirx.const(True, "bool"), root))
+
+
+def vectors(
+    extent: int, lanes: int, body: Callable[[tirx.Expr, tirx.Expr], tirx.Stmt], *, together: int = 1
+) -> tirx.Stmt:
+    """body(element, slot) for every element, `together` vectors an iteration, the last vector masked.
+
+    slot: the element's place among the `together * lanes` of its iteration
+    """
+
+    def vector_at(base: tirx.Expr, place: int, *, rest: int = 0) -> tirx.Stmt:
+        def lane_of(lane: tirx.Expr) -> tirx.Stmt:
+            inner = body(base + (lane + place), lane + place)
+            return tirx.IfThenElse(lane < rest, inner, None) if rest else inner
+
+        return vector(lanes, lane_of)
+
+    step = lanes * together
+    whole, left = extent // step, extent % step
+    statements = []
+    if whole:
+        statements.append(loop("block", whole, lambda block: sequence([
+            vector_at(block * step, place) for place in range(0, step, lanes)
+        ])))  # fmt: skip
+    end = index(whole * step)
+    statements += [vector_at(end, place) for place in range(0, left - left % lanes, lanes)]
+    if left % lanes:
+        statements.append(vector_at(end, left - left % lanes, rest=left % lanes))
+    return sequence(statements)

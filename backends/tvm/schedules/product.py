@@ -16,6 +16,7 @@ from tvm import tirx
 
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import nest
+from lwc.backends.tvm.schedules.inline import inlined
 from lwc.backends.tvm.schedules.pointwise import follows, stored, unravel
 from lwc.backends.tvm.schedules.product_tile import Tile, tile
 from lwc.backends.tvm.schedules.steps import Step, loads, steps, uses
@@ -29,8 +30,11 @@ WORTH_THREADS = 1 << 17
 
 
 def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
-    """A product of two float matrices, or of many, with elementwise steps after it."""
+    """A product of two float matrices, of many, or any reduction along columns, with elementwise steps after it."""
     found = steps(func)
+    if found and not found[0].reduced:
+        func = inlined(func)
+        found = steps(func)
     if not found or not follows(found[0], found[1:]):
         return None
     shape = _product(found[0])
@@ -39,13 +43,12 @@ def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
 
 @dataclass(frozen=True)
 class _Product:
-    """step: sums of left * right;  batch, rows, columns: extents of its axes, in this order, one column axis
-    panel: columns of a packed panel of the right operand, 0 where its columns lie as they are
+    """batch, rows, columns: extents of the step's axes, in this order, one column axis; what varies along columns is
+    the same for all rows
+    panel: columns of a packed panel, 0 where columns lie as they are
     """
 
     step: Step
-    left: tirx.Expr
-    right: tirx.Expr
     batch: tuple[int, ...]
     rows: tuple[int, ...]
     columns: int
@@ -56,18 +59,16 @@ class _Product:
 
 
 def _product(step: Step) -> _Product | None:
-    value = step.value
-    if step.combine is not tirx.Add or not isinstance(value, tirx.Mul) or not step.spatial:
-        return None
-    if str(step.buffer.dtype) != "float32" or not isinstance(step.initial, tirx.FloatImm) or step.initial.value != 0:
+    if not step.reduced or not step.spatial or str(step.buffer.dtype) != "float32":
         return None
     *outer, column = step.spatial
-    left, right = (value.a, value.b) if uses(value.b, column) else (value.b, value.a)
+    operands = (step.value.a, step.value.b) if isinstance(step.value, tirx.Mul) else (step.value,)
+    along = [operand for operand in operands if uses(operand, column)]
     panel = int(step.annotations.get(PANEL, 0))
-    if uses(left, column) or not uses(right, column) or not (panel or _side_by_side(right, column)):
+    if not along or not (panel or all(_side_by_side(operand, column) for operand in along)):
         return None
-    batches = max((place + 1 for place, var in enumerate(outer) if uses(right, var)), default=0)
-    return _Product(step, left, right, step.extents[:batches], step.extents[batches:-1], step.extents[-1], panel)
+    batches = max((place + 1 for place, var in enumerate(outer) if any(uses(part, var) for part in along)), default=0)
+    return _Product(step, step.extents[:batches], step.extents[batches:-1], step.extents[-1], panel)
 
 
 def _side_by_side(operand: tirx.Expr, column: tirx.Var) -> bool:
@@ -121,7 +122,7 @@ class _Nest:
     def _clear(self) -> tirx.Stmt:
         lanes = self.tile.lanes
         return nest.sequence([
-            nest.vector(lanes, lambda lane, at=at: tirx.BufferStore(self.sums, tirx.const(0.0, "float32"), [lane + at]))
+            nest.vector(lanes, lambda lane, at=at: tirx.BufferStore(self.sums, self.shape.step.initial, [lane + at]))
             for at in range(0, self.tile.rows * self.tile.width, lanes)
         ])  # fmt: skip
 
@@ -137,8 +138,8 @@ class _Nest:
 
     def _add(self, place: Place, row: int, column: tirx.Expr, reduced: Sequence[tirx.Expr]) -> tirx.Stmt:
         at = [column + row * self.tile.width]
-        product = self.shape.step.at(self._point(place, row, column), reduced)
-        return tirx.BufferStore(self.sums, tirx.BufferLoad(self.sums, at) + product, at)
+        value = self.shape.step.at(self._point(place, row, column), reduced)
+        return tirx.BufferStore(self.sums, self.shape.step.combined(tirx.BufferLoad(self.sums, at), value), at)
 
     def _store(self, place: Place, width: int) -> tirx.Stmt:
         """The first `width` columns of the tile, through what follows."""

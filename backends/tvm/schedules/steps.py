@@ -35,6 +35,11 @@ class Step:
         """`value` at a point of the buffer, and of what is reduced."""
         return replaced(self.value, dict(zip((*self.spatial, *self.reduced), (*point, *along), strict=True)))
 
+    def combined(self, found: tirx.Expr, value: tirx.Expr) -> tirx.Expr:
+        """One more value taken into a reduction."""
+        assert self.combine is not None
+        return self.combine(found, value)
+
 
 def steps(func: tirx.PrimFunc) -> list[Step] | None:
     """The function's blocks in order; None where one is not a plain step over fixed extents."""

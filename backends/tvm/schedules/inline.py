@@ -1,0 +1,43 @@
+"""Elementwise blocks done where their values are used, so that none is stored and read again."""
+
+from __future__ import annotations
+
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, TensorLoad
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV, ScheduleError
+
+# A value that is used more than once is computed again if that takes no more than so many nodes.
+CHEAP_NODES = 8
+
+
+def inlined(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The function without blocks that only prepare others' values; those used often and dear to compute stay."""
+    s = Schedule(func)
+    for block in s.get_child_blocks(s.get_sblock("root")):
+        if _worth(s, block):
+            try:
+                s.compute_inline(block)
+            except ScheduleError:
+                continue
+    return s.mod["main"]
+
+
+def _worth(s: Schedule, block: SBlockRV) -> bool:
+    body = s.get(block).body
+    if not isinstance(body, tirx.BufferStore):
+        return False
+    reads = 0
+    for consumer in s.get_consumers(block):
+        found: list[TensorLoad] = []
+        tvm_ffi.structural_walk(s.get(consumer).body, (TensorLoad, found.append))
+        reads += sum(load.source.same_as(body.buffer) for load in found)
+    return reads == 1 or (reads > 1 and _cheap(body.value))
+
+
+def _cheap(value: tirx.Expr) -> bool:
+    nodes: list[object] = []
+    calls: list[Call] = []
+    tvm_ffi.structural_walk(value, [(Call, calls.append), (TensorLoad, nodes.append), (tirx.Expr, nodes.append)])
+    return not calls and len(nodes) <= CHEAP_NODES

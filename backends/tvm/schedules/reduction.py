@@ -1,0 +1,166 @@
+"""Reductions along rows and what uses them there: softmax, normalizations, means, dot products; one rule for all.
+
+A row's steps run one after the other while it lies in the cache, its reductions in vectors of partial results; rows
+are spread over the cores. Results of a row that no other function needs never leave it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.ir import TensorLoad
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules import nest
+from lwc.backends.tvm.schedules.inline import inlined
+from lwc.backends.tvm.schedules.pointwise import ravel, unravel
+from lwc.backends.tvm.schedules.steps import Step, loads, replaced, steps, uses
+
+# Vectors of partial results: as many as hide an addition's latency.
+PARTIAL = 4
+# Elements below which other threads are not worth waking.
+WORTH_THREADS = 1 << 14
+
+
+def reduction(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+    """Steps over the same rows, at least one of them a reduction of whole rows."""
+    func = inlined(func)
+    found = steps(func)
+    if not found or not any(step.reduced for step in found):
+        return None
+    rows = _rows(found)
+    return None if rows is None else _Nest(func, found, rows, machine).written()
+
+
+def _rows(found: Sequence[Step]) -> tuple[int, ...] | None:
+    """Extents that all steps share: those of what the first reduction leaves, but for trailing ones of extent 1."""
+    rows = list(next(step.extents for step in found if step.reduced))
+    while rows and rows[-1] == 1:
+        rows.pop()
+    for step in found:
+        if step.extents[: len(rows)] != tuple(rows) or (step.reduced and math.prod(step.extents) != math.prod(rows)):
+            return None
+    inside = {step.buffer for step in found}
+    for step in found:
+        for load in loads(step.value):
+            if load.source in inside and not _same_row(load, step, len(rows)):
+                return None
+        if step.reduced and not all(_along(load, step) for load in loads(step.value)):
+            return None
+    return tuple(rows)
+
+
+def _same_row(load: TensorLoad, step: Step, depth: int) -> bool:
+    return all(
+        index.same_as(var) or extent == 1
+        for index, var, extent in zip(list(load.indices)[:depth], step.spatial, step.extents[:depth], strict=False)
+    )
+
+
+def _along(load: TensorLoad, step: Step) -> bool:
+    """Whether a reduction reads neighbours one after the other, or the same element each time."""
+    last = step.reduced[-1]
+    return not load.indices or load.indices[-1].same_as(last) or not any(uses(index, last) for index in load.indices)
+
+
+class _Nest:
+    """The loop over rows."""
+
+    def __init__(self, func: tirx.PrimFunc, found: Sequence[Step], rows: tuple[int, ...], machine: Machine) -> None:
+        self.func, self.steps, self.rows, self.lanes = func, found, rows, machine.lanes
+        outputs = set(func.params)
+        self.inside = {
+            step.buffer: tirx.decl_buffer((self._wide(step),), step.buffer.dtype, step.buffer.name, scope="local")
+            for step in found
+            if step.buffer not in outputs
+        }
+        self.partial: list[tirx.Buffer] = []
+
+    def written(self) -> tirx.PrimFunc:
+        count = math.prod(self.rows)
+        work = count * max(self._wide(step) * math.prod(step.lengths) for step in self.steps)
+        body = nest.parallel(count, self._row, worth=work >= WORTH_THREADS)
+        return nest.with_nest(self.func, body, [*self.inside.values(), *self.partial])
+
+    def _wide(self, step: Step) -> int:
+        return math.prod(step.extents[len(self.rows) :])
+
+    def _row(self, task: tirx.Var) -> tirx.Stmt:
+        row = unravel(task, self.rows)
+        return nest.sequence([self._reduced(step, row) if step.reduced else self._each(step, row) for step in self.steps])
+
+    def _each(self, step: Step, row: list[tirx.Expr], outer: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
+        """Every element of the step's row."""
+        wide = step.extents[len(self.rows) :]
+        if math.prod(wide) == 1:
+            return self._store(step, self._first(step, row), self._value(step, self._first(step, row)))
+        if len(outer) < len(wide) - 1:
+            return nest.loop("outer", wide[len(outer)], lambda var: self._each(step, row, [*outer, var]))
+
+        def element(last: tirx.Expr, _: tirx.Expr) -> tirx.Stmt:
+            point = [*row, *outer, last]
+            return self._store(step, point, self._value(step, point))
+
+        return nest.vectors(wide[-1], self.lanes, element)
+
+    def _reduced(self, step: Step, row: list[tirx.Expr]) -> tirx.Stmt:
+        """The step's one result for this row."""
+        length = step.lengths[-1]
+        count = PARTIAL if length >= PARTIAL * self.lanes else 1
+        partial = tirx.decl_buffer((count * self.lanes,), step.buffer.dtype, "partial", scope="local")
+        self.partial.append(partial)
+        point = self._first(step, row)
+
+        def taken(along: Sequence[tirx.Expr], slot: tirx.Expr) -> tirx.Stmt:
+            found = tirx.BufferLoad(partial, [slot])
+            return tirx.BufferStore(partial, step.combined(found, self._value(step, point, along)), [slot])
+
+        def along(outer: Sequence[tirx.Expr]) -> tirx.Stmt:
+            if len(outer) < len(step.lengths) - 1:
+                return nest.loop("along", step.lengths[len(outer)], lambda var: along([*outer, var]))
+            return nest.vectors(length, self.lanes, lambda last, slot: taken([*outer, last], slot), together=count)
+
+        width = count * self.lanes
+        clear = nest.vectors(width, self.lanes, lambda at, _: tirx.BufferStore(partial, step.initial, [at]))
+        result = tirx.BufferLoad(partial, [nest.index(0)])
+        return nest.sequence([clear, along([]), *_halved(step, partial, width), self._store(step, point, result)])
+
+    def _value(self, step: Step, point: Sequence[tirx.Expr], along: Sequence[tirx.Expr] = ()) -> tirx.Expr:
+        return replaced(step.at(point, along), {}, self._load)
+
+    def _first(self, step: Step, row: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+        return [*row, *(nest.index(0) for _ in step.extents[len(self.rows) :])]
+
+    def _load(self, load: TensorLoad) -> tirx.Expr:
+        own = self.inside.get(load.source)
+        return load if own is None else tirx.BufferLoad(own, [self._place(load.source, list(load.indices))])
+
+    def _store(self, step: Step, point: Sequence[tirx.Expr], value: tirx.Expr) -> tirx.Stmt:
+        own = self.inside.get(step.buffer)
+        if own is None:
+            return tirx.BufferStore(step.buffer, value, list(point))
+        return tirx.BufferStore(own, value, [self._place(step.buffer, point)])
+
+    def _place(self, buffer: tirx.Buffer, point: Sequence[tirx.Expr]) -> tirx.Expr:
+        """Where an element lies within its row."""
+        depth = len(self.rows)
+        return ravel(point[depth:], [int(extent) for extent in buffer.shape][depth:])
+
+
+def _halved(step: Step, partial: tirx.Buffer, width: int) -> list[tirx.Stmt]:
+    """Partial results combined pair by pair till the first is the whole one."""
+
+    def pair(half: int) -> tirx.Stmt:
+        def body(lane: tirx.Expr) -> tirx.Stmt:
+            low, high = tirx.BufferLoad(partial, [lane]), tirx.BufferLoad(partial, [lane + half])
+            return tirx.BufferStore(partial, step.combined(low, high), [lane])
+
+        return nest.vector(half, body)
+
+    halves = []
+    while width > 1:
+        width //= 2
+        halves.append(pair(width))
+    return halves
