@@ -164,8 +164,8 @@ class Importer(ONNXGraphImporter):
         given = inputs if op_name in TAKES_SHAPES else onnx_input(_tensor(value) for value in inputs)
         if rule is None:
             return super()._convert_operator(op_name, given, attrs, opset)
-        result = rule(self.bb, list(given), attrs, opset)
-        return self.bb.normalize(result) if isinstance(result, relax.Expr) else result
+        result = self.bb.normalize(rule(self.bb, list(given), attrs, opset))
+        return self.bb.emit(result) if isinstance(result, relax.TupleGetItem) else result
 
     def _fields(self, node: onnx.NodeProto, result: Value) -> Sequence[Value]:
         """One value for each output of the node."""

@@ -55,7 +55,7 @@ SIZES = frozenset(
         *("axes", "axis", "shape", "repeats", "pads", "K", "starts", "ends", "steps", "split", "sizes", "scales"),
         *("roi", "depth", "M", "cond", "start", "limit", "delta", "output_shape", "size", "dft_length", "frame_step"),
         *("frame_length", "num_mel_bins", "k", "condition", "max_output_boxes_per_class", "iou_threshold"),
-        *("score_threshold", "sample_rate", "lower_edge_hertz", "upper_edge_hertz"),
+        *("ConstantOfShape.input", "score_threshold", "sample_rate", "lower_edge_hertz", "upper_edge_hertz"),
     }
 )
 
@@ -161,7 +161,7 @@ def _fixed(case: Case) -> Case:
         name
         for node in model.graph.node
         for name, formal in _formal_inputs(node, model)
-        if formal in SIZES and isinstance(case.feeds.get(name), np.ndarray)
+        if (formal in SIZES or f"{node.op_type}.{formal}" in SIZES) and isinstance(case.feeds.get(name), np.ndarray)
     }
     kept = [value for value in model.graph.input if value.name not in fixed]
     del model.graph.input[:]

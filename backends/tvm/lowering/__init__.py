@@ -13,12 +13,33 @@ from typing import Any
 
 from tvm import relax
 
-from lwc.backends.tvm.lowering import control_flow, recurrent, shapes, variadic
+from lwc.backends.tvm.lowering import (
+    bounds,
+    control_flow,
+    elementwise,
+    normalization,
+    padding,
+    recurrent,
+    reductions,
+    resize,
+    shapes,
+    variadic,
+)
 
 Rule = Callable[[relax.BlockBuilder, list[Any], dict[str, Any], int], relax.Expr]
 SubgraphRule = Callable[[control_flow.Walker, Sequence[Any], dict[str, Any]], list[Any]]
 
-RULES: Mapping[str, Rule] = {**recurrent.RULES, **shapes.RULES, **variadic.RULES}
+RULES: Mapping[str, Rule] = {
+    **bounds.RULES,
+    **elementwise.RULES,
+    **normalization.RULES,
+    **padding.RULES,
+    **recurrent.RULES,
+    **reductions.RULES,
+    **resize.RULES,
+    **shapes.RULES,
+    **variadic.RULES,
+}
 CONTROL_FLOW: Mapping[str, SubgraphRule] = {
     "If": control_flow.branch,
     "Loop": control_flow.loop,

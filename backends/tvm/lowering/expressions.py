@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tvm
 from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import GenericConst
@@ -64,7 +65,7 @@ def dtype_of(value: Value) -> str:
 def const(value: Any, dtype: str | None = None) -> relax.Expr:
     """A constant tensor of the value's shape."""
     array = np.asarray(value, dtype) if dtype else np.asarray(value)
-    return relax.const(np.ascontiguousarray(array).reshape(array.shape))
+    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape)))
 
 
 def like(number: float, value: Value) -> relax.Expr:

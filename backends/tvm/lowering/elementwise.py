@@ -1,0 +1,120 @@
+"""Elementwise operators that TVM's front end gets wrong or lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from tvm import relax, te
+
+from lwc.backends.tvm.lowering.expressions import array_of, const, constant_array, dtype_of, ints_of, like, shape_of
+
+Builder = relax.BlockBuilder
+
+
+def power(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Pow: the base's type is the result's; integers are raised as float64."""
+    base, exponent = inputs
+    kind = dtype_of(base)
+    wide = kind if kind.startswith("float") else "float64"
+    raised = _small_power(base, exponent, wide)
+    return relax.op.astype(raised, kind) if wide != kind else raised
+
+
+def _small_power(base: relax.Expr, exponent: relax.Expr, wide: str) -> relax.Expr:
+    known = array_of(exponent)
+    base = relax.op.astype(base, wide) if dtype_of(base) != wide else base
+    if known is not None and known.ndim == 0 and float(known) == 2.0:
+        return relax.op.multiply(base, base)
+    if known is not None and known.ndim == 0 and float(known) == 0.5:
+        return relax.op.sqrt(base)
+    return relax.op.power(base, relax.op.astype(exponent, wide) if dtype_of(exponent) != wide else exponent)
+
+
+def is_infinite(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """IsInf: of the signs that are asked for."""
+    x = inputs[0]
+    infinity = like(float("inf"), x)
+    positive, negative = relax.op.equal(x, infinity), relax.op.equal(x, like(float("-inf"), x))
+    signs = ((positive, "detect_positive"), (negative, "detect_negative"))
+    wanted = [sign for sign, name in signs if attrs.get(name, 1)]
+    if not wanted:
+        return relax.op.zeros(shape_of(x), "bool")
+    return wanted[0] if len(wanted) == 1 else relax.op.logical_or(*wanted)
+
+
+def bit_cast(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """BitCast between types of one width."""
+    to = str(onnx.helper.tensor_dtype_to_np_dtype(attrs["to"]))
+    if "bool" in (to, dtype_of(inputs[0])):
+        raise NotImplementedError("bits of booleans.")
+
+    def reinterpreted(x: te.Tensor) -> te.Tensor:
+        return te.compute(x.shape, lambda *i: tvm.tirx.reinterpret(to, x(*i)), name="bitcast")
+
+    return bb.call_te(reinterpreted, inputs[0], primfunc_name_hint="bitcast")
+
+
+def cumulative_product(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """CumProd: from the other end where it is reversed."""
+    (axis,) = ints_of(inputs[1], "the axis")
+    axis %= len(shape_of(inputs[0]))
+    x = relax.op.flip(inputs[0], axis) if attrs.get("reverse", 0) else inputs[0]
+    found = relax.op.cumprod(x, axis, exclusive=bool(attrs.get("exclusive", 0)))
+    return relax.op.flip(found, axis) if attrs.get("reverse", 0) else found
+
+
+def dropout(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Dropout: nothing is dropped when a model is used."""
+    x, ratio, training = [*inputs, None, None][:3]
+    trains = training is not None and constant_array(training, "training_mode").any()
+    if trains and (ratio is None or constant_array(ratio, "the ratio").any()):
+        raise NotImplementedError("it is in training mode.")
+    return relax.Tuple([x, relax.op.full(shape_of(x), relax.const(True, "bool"), "bool")])
+
+
+def eye_like(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """EyeLike: a constant of the input's shape."""
+    kind = onnx.helper.tensor_dtype_to_np_dtype(attrs["dtype"]) if "dtype" in attrs else np.dtype(dtype_of(inputs[0]))
+    return const(np.eye(*shape_of(inputs[0]), k=attrs.get("k", 0), dtype=kind))
+
+
+def softplus(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Softplus without overflow: max(x, 0) + log(1 + exp(-|x|))."""
+    (x,) = inputs
+    rest = relax.op.log(relax.op.add(like(1, x), relax.op.exp(relax.op.negative(relax.op.abs(x)))))
+    return relax.op.add(relax.op.maximum(x, like(0, x)), rest)
+
+
+def tile(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Tile: a new axis before each that is repeated, broadcast and merged."""
+    x, repeats = inputs[0], ints_of(inputs[1], "the repeats")
+    dims = shape_of(x)
+    apart = [size for dim in dims for size in (1, dim)]
+    spread = [size for count, dim in zip(repeats, dims, strict=True) for size in (count, dim)]
+    found = relax.op.broadcast_to(relax.op.reshape(x, apart), spread)
+    return relax.op.reshape(found, [count * dim for count, dim in zip(repeats, dims, strict=True)])
+
+
+def matmul(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """MatMul: 16-bit floats are summed as float32."""
+    a, b = inputs
+    kind = dtype_of(a)
+    if kind not in ("float16", "bfloat16"):
+        return relax.op.matmul(a, b)
+    return relax.op.astype(relax.op.matmul(a, b, out_dtype="float32"), kind)
+
+
+RULES = {
+    "BitCast": bit_cast,
+    "CumProd": cumulative_product,
+    "Dropout": dropout,
+    "EyeLike": eye_like,
+    "IsInf": is_infinite,
+    "MatMul": matmul,
+    "Pow": power,
+    "Softplus": softplus,
+    "Tile": tile,
+}
