@@ -2,7 +2,8 @@
 
 model.so        kernels and the program of TVM's virtual machine
 model.weights   tensors that the program is called with behind its inputs; absent when there are none
-model.json      {inputs, outputs: [[name, type, shape]], weights: [[type, shape, offset]], activation_bytes}
+model.json      {inputs, outputs: [[name, type, shape]], weights: [[type, shape, offset]], activation_bytes,
+                processor: {triple, flags}}
 
 Python and the runner in C++ (runner/) load the same files.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import tvm
 
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.processor import Processor
 from lwc.backends.tvm.program import Program
 from lwc.backends.tvm.toolchain import find_toolchain
 from lwc.backends.tvm.weights import Place, map_weights, write_weights
@@ -39,13 +42,14 @@ def export(program: Program, signature: Signature, folder: Path, machine: Machin
         **json.loads(signature.to_json()),
         "weights": [[place.dtype, list(place.shape), place.offset] for place in places],
         "activation_bytes": program.activation_bytes,
+        "processor": asdict(Processor.of(machine)),
     }
     description.write_text(json.dumps(data) + "\n", encoding="utf-8")
     return tuple(path.name for path in (description, library, weights) if path.exists())
 
 
 def load(folder: Path, name: str = NAME) -> tuple[Program, Signature]:
-    """What `export` wrote. Raises BadInput when a file is missing or cannot be read, or the library is foreign."""
+    """What `export` wrote. Raises BadInput when a file is missing, damaged, or made for another processor."""
     library, weights, description = _paths(folder, name)
     for path in (description, library):
         if not path.is_file():
@@ -53,6 +57,7 @@ def load(folder: Path, name: str = NAME) -> tuple[Program, Signature]:
     try:
         text = description.read_text(encoding="utf-8")
         data = json.loads(text)
+        Processor(data["processor"]["triple"], tuple(data["processor"]["flags"])).check(str(folder))
         places = [Place(dtype, tuple(shape), offset) for dtype, shape, offset in data["weights"]]
         program = Program(_module(library), tuple(map_weights(places, weights)), data["activation_bytes"])
         return program, Signature.from_json(text)

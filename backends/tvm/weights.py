@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
+from numpy.typing import NDArray
 from tvm import IRModule, relax
 
 ALIGNMENT = 64  # as kernels want their arguments
@@ -46,7 +48,7 @@ def write_weights(tensors: Sequence[Any], path: Path) -> tuple[Place, ...]:
         for tensor in tensors:
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             places.append(Place(str(tensor.dtype), tuple(int(dim) for dim in tensor.shape), file.tell()))
-            file.write(_bytes_of(tensor))
+            file.write(_bytes_of(tensor).data)
     return tuple(places)
 
 
@@ -59,34 +61,39 @@ def map_weights(places: Sequence[Place], path: Path) -> list[Any]:
 
 
 def _mapped(file: np.memmap[Any, Any], place: Place) -> Any:
-    size = (tvm.DataType(place.dtype).bits * int(np.prod(place.shape)) + 7) // 8
+    size = _size_of(place.dtype, place.shape)
     if place.offset + size > file.size:
         raise ValueError(f"{file.size} bytes; a tensor ends at {place.offset + size}")
     return tvm.runtime.from_dlpack(file[place.offset : place.offset + size])._create_view(place.shape, place.dtype)
 
 
-def _bytes_of(tensor: Any) -> bytes:
-    size = (tvm.DataType(tensor.dtype).bits * int(np.prod(tensor.shape)) + 7) // 8
-    return bytes(tensor._create_view((size,), "uint8").numpy())
+def _bytes_of(tensor: Any) -> NDArray[np.uint8]:
+    """The memory itself, without copying."""
+    size = _size_of(tensor.dtype, tensor.shape)
+    return np.from_dlpack(tensor._create_view((size,), "uint8"))
+
+
+def _size_of(dtype: str, shape: Sequence[int]) -> int:
+    return int((tvm.DataType(dtype).bits * int(np.prod(shape)) + 7) // 8)
 
 
 @relax.expr_functor.mutator
 class _Lifter(relax.PyExprMutator):
-    """Puts a parameter for every large constant; the same constant is the same parameter."""
+    """Puts a parameter for every large constant; equal ones are one parameter."""
 
     def __init__(self) -> None:
         super().__init__()
         self.parameters: list[relax.Var] = []
         self.tensors: list[Any] = []
-        self._known: dict[Any, relax.Var] = {}
+        self._known: dict[tuple[str, tuple[int, ...], bytes], relax.Var] = {}
 
     def visit_generic_const_(self, op: tvm.ir.GenericConst) -> relax.Expr:
         tensor = op.value
-        size = tvm.DataType(tensor.dtype).bits * int(np.prod(tensor.shape)) // 8
-        if size < LARGE_BYTES:
+        if not isinstance(tensor, tvm.runtime.Tensor) or _size_of(tensor.dtype, tensor.shape) < LARGE_BYTES:
             return op
-        if tensor not in self._known:
-            self._known[tensor] = relax.Var(f"weight{len(self.tensors)}", op.ty)
-            self.parameters.append(self._known[tensor])
+        key = (str(tensor.dtype), tuple(tensor.shape), blake2b(_bytes_of(tensor).data).digest())
+        if key not in self._known:
+            self._known[key] = relax.Var(f"weight{len(self.tensors)}", op.ty)
+            self.parameters.append(self._known[key])
             self.tensors.append(tensor)
-        return self._known[tensor]
+        return self._known[key]

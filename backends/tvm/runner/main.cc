@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +13,7 @@
 #include "failure.h"
 #include "model.h"
 #include "npz.h"
+#include "processor.h"
 
 namespace lwc {
 namespace {
@@ -122,6 +122,7 @@ void Bench(Model* model, double seconds) {
 
 void Main(const Options& options) {
   PrepareThreads(options.threads);
+  AllowTiles();
   Model model(options.folder);
   bool archive = !EndsWith(options.input, ".bin") && !options.input.empty();
   model.Set(archive ? ReadNpz(options.input) : FromBytes(model.inputs(), options.input));

@@ -19,6 +19,7 @@
 
 #include "failure.h"
 #include "npz.h"
+#include "processor.h"
 
 namespace lwc {
 namespace {
@@ -87,6 +88,35 @@ ffi::Tensor ToTensor(const Array& array) {
   return tensor;
 }
 
+ffi::Any ReadJson(const std::string& path) {
+  std::vector<char> text = ReadFile(path);
+  return Global("ffi.json.Parse")(ffi::String(text.data(), text.size()));
+}
+
+// Models that are compiled for no shapes, or run in turns with another runtime, need Python.
+void CheckParts(const std::string& path) {
+  if (access(path.c_str(), F_OK) != 0) return;
+  auto contents = ReadJson(path).cast<ffi::Map<ffi::Any, ffi::Any>>();
+  auto variants = contents[ffi::String("variants")].cast<ffi::Array<ffi::Any>>();
+  if (variants.size() == 0)
+    throw Failure(kBadInput, "The model leaves shapes of its inputs open; compile it with --shape.");
+  auto parts = variants[0].cast<ffi::Map<ffi::Any, ffi::Any>>()[ffi::String("parts")].cast<ffi::Array<ffi::Any>>();
+  if (parts.size() != 1)
+    throw Failure(kBadInput, "Parts of the model run on ONNX Runtime, which lwc-run does without; use Python.");
+}
+
+// Code for instructions that a processor lacks would end the process without a word.
+void CheckProcessor(const ffi::Map<ffi::Any, ffi::Any>& json, const std::string& path) {
+  std::string triple = json[ffi::String("triple")].cast<ffi::String>();
+  if (triple.rfind(kArchitecture, 0) != 0)
+    throw Failure(kBadInput, "'" + path + "' is of a model for " + triple + "; this machine is " + kArchitecture + ".");
+  std::vector<std::string> flags;
+  for (const ffi::Any& flag : json[ffi::String("flags")].cast<ffi::Array<ffi::Any>>())
+    flags.push_back(flag.cast<ffi::String>());
+  for (const std::string& flag : Lacking(flags))
+    throw Failure(kBadInput, "'" + path + "' is of a model for processors with " + flag + "; this one lacks it.");
+}
+
 Array ToArray(const ffi::Any& value, const Port& port) {
   if (auto shape = value.as<ffi::Shape>()) {
     Array array{port.name, "int64", {static_cast<int64_t>(shape->size())}, {}};
@@ -104,6 +134,7 @@ Array ToArray(const ffi::Any& value, const Port& port) {
 }  // namespace
 
 Model::Model(const std::string& folder) {
+  CheckParts(folder + "/parts.json");
   ReadDescription(folder + "/model.json");
   std::string library = folder + "/model.so";
   ffi::Any module;
@@ -123,10 +154,9 @@ Model::Model(const std::string& folder) {
 }
 
 void Model::ReadDescription(const std::string& path) {
-  std::vector<char> text = ReadFile(path);
   try {
-    ffi::Any json = Global("ffi.json.Parse")(ffi::String(text.data(), text.size()));
-    auto description = json.cast<ffi::Map<ffi::Any, ffi::Any>>();
+    auto description = ReadJson(path).cast<ffi::Map<ffi::Any, ffi::Any>>();
+    CheckProcessor(description[ffi::String("processor")].cast<ffi::Map<ffi::Any, ffi::Any>>(), path);
     inputs_ = ReadPorts(description[ffi::String("inputs")]);
     outputs_ = ReadPorts(description[ffi::String("outputs")]);
     for (const ffi::Any& item : description[ffi::String("weights")].cast<ffi::Array<ffi::Any>>()) {

@@ -70,7 +70,10 @@ Directory FindDirectory(const Reader& file) {
   size_t last = file.size() - kEndBytes;
   size_t first = last > kCommentBytes ? last - kCommentBytes : 0;
   size_t end = last;
-  while (file.Number<uint32_t>(end) != kEnd) {
+  auto is_end = [&](size_t at) {  // what follows is the comment alone
+    return file.Number<uint32_t>(at) == kEnd && file.Number<uint16_t>(at + 20) == last - at;
+  };
+  while (!is_end(end)) {
     if (end == first) file.Fail("it is no ZIP archive");
     --end;
   }
