@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tvm
 from tvm import IRModule, relax, tirx
 
+from lwc.backends.tvm.layouts import LAYOUTS, AlignConstants
 from lwc.backends.tvm.legalize import legalizations
+from lwc.backends.tvm.lowering.integer import on_codes
+from lwc.backends.tvm.lowering.integer_arithmetic import quantization_arithmetic
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import scheduled
-
-LAYOUTS = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
 
 
 def compile_module(mod: IRModule, machine: Machine) -> relax.VMExecutable:
@@ -22,10 +25,13 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
     t = relax.transform
     with tvm.target.Target(machine.llvm()):
         return tvm.transform.Sequential([
+            _pass("OnCodes", on_codes),
             t.DecomposeOpsForInference(),
             t.FoldConstant(),
             t.EliminateCommonSubexpr(),
             t.CanonicalizeBindings(),
+            _pass("QuantizationArithmetic", quantization_arithmetic),
+            AlignConstants(),
             t.ConvertLayout(LAYOUTS),
             t.Normalize(),
             t.FoldConstant(),
@@ -39,6 +45,10 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
             t.DeadCodeElimination(),
             _schedule(machine),
         ])(mod)  # fmt: skip
+
+
+def _pass(name: str, rewrite: Callable[[IRModule], IRModule]) -> tvm.transform.Pass:
+    return tvm.transform.module_pass(lambda mod, _: rewrite(mod), opt_level=0, name=name)
 
 
 def _schedule(machine: Machine) -> tvm.transform.Pass:
