@@ -17,11 +17,12 @@ from lwc.backends.tvm.compiled import compile_model
 from lwc.backends.tvm.cut import Part
 from lwc.backends.tvm.errors import convert
 from lwc.backends.tvm.importer import import_model
+from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Float
+from lwc.compiler.core.plan import BFloat16, Float
 from lwc.compiler.core.target import Target
 
 CONTENTS = "parts.json"  # the signature, and for each set of shapes the parts in the order they run
@@ -39,9 +40,11 @@ class Tvm:
         return f"tvm {tvm.__version__}"
 
     def narrow(self, target: Target) -> Target:
-        """Float: TVM executes other formats as float arithmetic."""
-        choices = tuple(name for name in target.choices if name in KEPT_CHOICES)
-        return replace(target, choices=choices, moves_codes=False, byte_ops=frozenset())
+        """Float, and bfloat16 as a hint for the whole model where tiles multiply it."""
+        tiles = Machine.of(target).tiles
+        hinted = (BFloat16.name,) if tiles else ()
+        choices = (*(name for name in target.choices if name in KEPT_CHOICES), *hinted)
+        return replace(target, choices=choices, bf16_by_hint=tiles, moves_codes=False, byte_ops=frozenset())
 
     def supports(self, model: Model, target: Target) -> Support:
         """Refused: the first node that TVM cannot import; else the model itself, when it cannot be compiled.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 from lwc.backends.tvm.errors import plain
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import Program, compile_program
 from lwc.compiler.core.errors import LwcError, UnsupportedOperator
+from lwc.compiler.core.float_format import float_format
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.plan import BFloat16
 from lwc.compiler.core.silence import STDERR, silent
 from lwc.compiler.core.target import Target
 
@@ -33,7 +36,7 @@ def refusal(model: Model, target: Target) -> str:
 
 
 def _found(model: Model, target: Target) -> Program | str:
-    machine = Machine.of(target)
+    machine = replace(Machine.of(target), bfloat16=float_format(model.ir) == BFloat16.name)
     key = (model.digest(), machine)
     if key not in _kept:
         while len(_kept) >= KEPT:
