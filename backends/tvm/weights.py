@@ -67,7 +67,7 @@ def _mapped(file: np.memmap[Any, Any], place: Place) -> Any:
     return tvm.runtime.from_dlpack(file[place.offset : place.offset + size])._create_view(place.shape, place.dtype)
 
 
-def _bytes_of(tensor: Any) -> NDArray[np.uint8]:
+def _bytes_of(tensor: Any) -> NDArray[Any]:
     """The memory itself, without copying."""
     size = _size_of(tensor.dtype, tensor.shape)
     return np.from_dlpack(tensor._create_view((size,), "uint8"))

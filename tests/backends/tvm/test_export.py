@@ -113,7 +113,7 @@ def test_a_weight_of_another_size_than_the_code_wants_is_refused(
     folder = copied(stored[0], tmp_path)
     weights = json.loads((folder / "model.json").read_text())["weights"]
     edited(folder, weights=[[dtype, [*shape[:-1], shape[-1] // 2], offset] for dtype, shape, offset in weights])
-    with pytest.raises(Exception, match=r"[Ss]hape"):
+    with pytest.raises(Exception, match="Mismatched"):
         run(load(folder)[0], X)
 
 
