@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from tvm import tirx
@@ -10,6 +11,7 @@ from tvm.s_tir.schedule import ScheduleError
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.channelwise import channelwise
 from lwc.backends.tvm.schedules.conv import convolution
+from lwc.backends.tvm.schedules.leading import kernel_first
 from lwc.backends.tvm.schedules.loops import loops
 from lwc.backends.tvm.schedules.product import product
 from lwc.backends.tvm.schedules.reduction import reduction
@@ -31,6 +33,8 @@ RULES: tuple[Rule, ...] = (
 
 def scheduled(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
     """The function as the first fitting rule schedules it; as it is where none does."""
+    with contextlib.suppress(ScheduleError):
+        func = kernel_first(func)
     for rule in RULES:
         try:
             found = rule(func, machine)
