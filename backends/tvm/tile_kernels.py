@@ -214,6 +214,7 @@ def kernel(product: Product, block: Block, batch: int = 1) -> tirx.PrimFunc:
                     for w in T.unroll(wide):
                         T.evaluate(_call("tilestored64", T.Cast("int8", a * wide + w),
                                          T.address_of(S[0, a // across, a % across * r, w * 16]), s2 * T.int64(4)))
+                T.evaluate(_call("tilerelease"))
         for no, yo, xo, oo in T.grid(*out_shape):
             with T.sblock("crop"):
                 n, y, x, o = T.axis.remap("SSSS", [no, yo, xo, oo])

@@ -101,7 +101,8 @@ def _value(array: NDArray[Any]) -> NDArray[np.float64]:
 def _expected(data: NDArray[np.float64], weight: NDArray[np.float64], product: Product) -> NDArray[np.float64]:
     total = np.zeros((1, product.height, product.width, product.outputs))
     for ky, kx in itertools.product(range(product.kernel_y), range(product.kernel_x)):
-        bottom, right = (product.height - 1) * product.stride_y + ky + 1, (product.width - 1) * product.stride_x + kx + 1
+        bottom = (product.height - 1) * product.stride_y + ky + 1
+        right = (product.width - 1) * product.stride_x + kx + 1
         total += data[:, ky : bottom : product.stride_y, kx : right : product.stride_x] @ weight[:, ky, kx].T
     return total
 

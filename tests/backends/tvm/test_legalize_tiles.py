@@ -1,0 +1,69 @@
+"""Models in bfloat16 on tiles against the same models in float."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import numpy_helper, parser
+
+tvm = pytest.importorskip("tvm")
+
+from lwc.backends.tvm.importer import import_model  # noqa: E402
+from lwc.backends.tvm.machine import Machine  # noqa: E402
+from lwc.backends.tvm.pipeline import lower  # noqa: E402
+from lwc.backends.tvm.program import compile_program  # noqa: E402
+from lwc.compiler.core.model import Model  # noqa: E402
+from lwc.compiler.core.target import host  # noqa: E402
+
+MACHINE = Machine.of(host())
+SHORT = replace(MACHINE, bfloat16=True)
+pytestmark = pytest.mark.skipif(not MACHINE.tiles, reason="this processor multiplies no tiles")
+
+CONV = """<ir_version: 8, opset_import: ["": 17]>
+net (float[2, 19, 11, 13] x) => (float[2, 21, 6, 7] y)
+<float[21, 19, 3, 3] w, float[21] b> {
+    z = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w, b)
+    y = Relu(z)
+}"""
+MATMUL = """<ir_version: 8, opset_import: ["": 17]>
+net (float[3, 5, 33] x) => (float[3, 5, 40] y) <float[33, 40] w> { y = MatMul(x, w) }"""
+
+
+@pytest.mark.parametrize("text", [CONV, MATMUL])
+def test_bfloat16_is_near_float_and_on_tiles(text: str) -> None:
+    model = _filled(text)
+    assert _on_tiles(model, SHORT)
+    assert not _on_tiles(model, MACHINE)
+    exact, short = (_run(model, machine) for machine in (MACHINE, SHORT))
+    assert not np.array_equal(exact, short)
+    np.testing.assert_allclose(short, exact, rtol=0, atol=0.01 * float(np.abs(exact).max()))
+
+
+def test_one_row_stays_in_float() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[1, 64] x) => (float[1, 32] y) <float[64, 32] w> { y = MatMul(x, w) }"""
+    assert not _on_tiles(_filled(text), SHORT)
+
+
+def _filled(text: str) -> Model:
+    """The model with random weights for the values that it declares and nothing makes."""
+    proto = parser.parse_model(text)
+    random = np.random.default_rng(3)
+    for info in proto.graph.value_info:
+        shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        values = random.normal(size=shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(values, info.name))
+    return Model.from_proto(proto)
+
+
+def _on_tiles(model: Model, machine: Machine) -> bool:
+    return any("tiles" in var.name_hint for var in lower(import_model(model), machine).get_global_vars())
+
+
+def _run(model: Model, machine: Machine) -> np.ndarray:
+    shape = [int(dim) for dim in model.graph.inputs[0].shape or ()]
+    x = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    _, run = compile_program(import_model(model), machine).start()
+    return np.asarray(run(tvm.runtime.tensor(x)).numpy())
