@@ -15,9 +15,18 @@ from tvm import tirx
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
+from lwc.backends.tvm.schedules.nest import with_nest
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
-    Stmt, digits, local, parallel, sequence, store, unrolled, vector, worth_threads,
+    Stmt,
+    digits,
+    local,
+    parallel,
+    sequence,
+    store,
+    unrolled,
+    vector,
+    worth_threads,
 )  # fmt: skip
 
 LOWEST = -3.4028234663852886e38
@@ -39,7 +48,7 @@ def channelwise(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     data, *weight = (region.source for region in s.get(block).reads)
     window = Conv.of(s.get(block).annotations[kind])
     kernel = Kernel(window, data, weight[0] if weight else None, *KINDS[kind], *result, machine)
-    return tirx.PrimFunc(func.params, kernel.body(), attrs=func.attrs)
+    return with_nest(func, kernel.body(), [])
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,19 @@ from tvm import tirx
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
+from lwc.backends.tvm.schedules.nest import with_nest
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
-    Stmt, digits, local, parallel, sequence, stepped, store, unrolled, vector, worth_threads,
+    Stmt,
+    digits,
+    local,
+    parallel,
+    sequence,
+    stepped,
+    store,
+    unrolled,
+    vector,
+    worth_threads,
 )  # fmt: skip
 
 ANNOTATION = "lwc.conv"
@@ -35,7 +45,7 @@ def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     data, weight = (region.source for region in s.get(block).reads)
     numbers = [int(number) for number in annotations[ANNOTATION]]
     kernel = Kernel(Conv.of(numbers[:-3]), Tile(*numbers[-3:]), data, weight, *result, machine)
-    return tirx.PrimFunc(func.params, kernel.body(), attrs=func.attrs)
+    return with_nest(func, kernel.body(), [])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lwc.backends.tvm.schedules.statements import Stmt, sequence, serial
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of `window`, in tiles of `pixels`; the last tile of a row overlaps the one before, so that none is partial."""
+    """Rows of `window` in tiles of `pixels`; the last of a row overlaps the one before, so that none is partial."""
 
     window: Conv
     pixels: int
