@@ -50,10 +50,11 @@ class Chain:
 
 def open_parts(parts: Sequence[Part], model: Model, target: Target) -> Session:
     """Parts compiled and opened in memory. Raises UnsupportedOperator."""
-    return _joined([_open(part, target) for part in parts], Signature.of(model))
+    return _joined([open_part(part, target) for part in parts], Signature.of(model))
 
 
-def _open(part: Part, target: Target) -> Session:
+def open_part(part: Part, target: Target) -> Session:
+    """One part, compiled where TVM takes it. Raises UnsupportedOperator."""
     if not part.taken:
         return backends.get(backends.REFERENCE).session(part.model, target)
     return _started(compile_model(part.model, target), Signature.of(part.model), part.model.name)

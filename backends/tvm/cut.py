@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +12,14 @@ import onnx_ir as ir
 from lwc import backends
 from lwc.backends.tvm.partition import Region, partition
 from lwc.backends.tvm.refusals import Findings, find_refusals
+from lwc.backends.tvm.work import microseconds
 from lwc.compiler.analysis.shapes import forget_inner_shapes
-from lwc.compiler.analysis.sites import macs
 from lwc.compiler.core.backend import Array
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import Target
 
-# What a node takes and what a crossing costs, in microseconds of a usual core: only their ratio counts.
-MACS_PER_US = 5e4
-ELEMENTS_PER_US = 2e3
 LEAST_WORK_US = 100.0  # two crossings take some 20; a region must win as much
+MOST_SEARCHES = 4  # for what keeps a region from compiling; then the region is given up
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,27 @@ def cut(model: Model, target: Target, refusal: Callable[[Model], str]) -> Cut:
     model: of fixed shapes, its types and shapes inferred;  refusal: why TVM cannot compile a part, empty when it can
     """
     graph = _Graph(model.fork(), find_refusals(model), target)
-    while True:
-        parts = [Part(graph.part(region), region.taken) for region in graph.regions()]
+    for attempt in itertools.count():
+        regions = graph.regions()
+        parts = [Part(graph.part(region), region.taken) for region in regions]
         failed = next((k for k, part in enumerate(parts) if part.taken and refusal(part.model)), None)
         if failed is None:
-            return Cut(tuple(parts), graph.reasons())
-        graph.give_up(graph.regions()[failed], refusal(parts[failed].model))
+            break
+        nodes = regions[failed].nodes
+        culprits = _culprits(graph, nodes, refusal) if attempt < MOST_SEARCHES else nodes
+        graph.refuse(culprits, refusal(graph.part(Region(culprits, True))))
+    return Cut(tuple(parts), graph.reasons())
+
+
+def _culprits(graph: _Graph, nodes: tuple[int, ...], refusal: Callable[[Model], str]) -> tuple[int, ...]:
+    """The first few of these nodes that cannot be compiled: halves are tried, which are convex like the whole."""
+    while len(nodes) > 1:
+        halves = nodes[: len(nodes) // 2], nodes[len(nodes) // 2 :]
+        failing = next((half for half in halves if refusal(graph.part(Region(half, True)))), None)
+        if failing is None:
+            break
+        nodes = failing
+    return nodes
 
 
 class _Graph:
@@ -76,16 +89,18 @@ class _Graph:
         """By name of the refused node."""
         return {_label(node): reason for node, reason in self._refused.items()}
 
-    def give_up(self, region: Region, reason: str) -> None:
-        """Refuse all nodes of a region."""
-        self._refused.update({self._nodes[index]: reason for index in region.nodes})
+    def refuse(self, nodes: Collection[int], reason: str) -> None:
+        """These nodes, and, where it is one alone, all that are like it."""
+        kinds = {_kind(self._nodes[index]) for index in nodes} if len(nodes) == 1 else set()
+        alike = [index for index, node in enumerate(self._nodes) if _kind(node) in kinds]
+        self._refused.update({self._nodes[index]: reason for index in (*alike, *nodes)})
 
     def regions(self) -> list[Region]:
         """What runs together, in order."""
         makers = [[value.producer() for value in _read(node)] for node in self._nodes]
         before = [{self._index[maker] for maker in found if maker is not None} for found in makers]
         refused = [self._index[node] for node in self._refused]
-        return partition(before, refused, [_work(node) for node in self._nodes], LEAST_WORK_US)
+        return partition(before, refused, [microseconds(node) for node in self._nodes], LEAST_WORK_US)
 
     def part(self, region: Region) -> Model:
         """The nodes of a region as a model that takes and gives what crosses its border."""
@@ -97,9 +112,11 @@ class _Graph:
         inputs = [value for value in read if value not in made and not value.is_initializer()]
         outputs = [value for value in made if value in results or self._readers.get(value, set()) - inside]
         functions = [function.clone() for function in self._model.ir.functions.values()]
+        whole = self._model.ir
         part = ir.Model(
-            ir.convenience.extract(graph, inputs, outputs), ir_version=self._model.ir.ir_version, functions=functions
-        )
+            ir.convenience.extract(graph, inputs, outputs), ir_version=whole.ir_version, functions=functions,
+            metadata_props=dict(whole.metadata_props),
+        )  # fmt: skip
         if not region.taken:
             forget_inner_shapes(part)
         return Model(part, self._model.name)
@@ -143,6 +160,13 @@ def _label(node: ir.Node) -> str:
     return node.name or next((value.name for value in node.outputs if value.name), None) or node.op_type
 
 
+def _kind(node: ir.Node) -> tuple[object, ...]:
+    """Equal for nodes that compile alike: operator, attributes, types and shapes of what they take."""
+    attributes = tuple(sorted((name, str(attribute.value)) for name, attribute in node.attributes.items()))
+    taken = tuple((str(value.dtype), str(value.shape)) if value is not None else None for value in node.inputs)
+    return node.domain, node.op_type, attributes, taken
+
+
 def _read(node: ir.Node) -> Iterator[ir.Value]:
     """Values that the node takes, and those of the graph around it that its subgraphs take."""
     yield from (value for value in node.inputs if value is not None)
@@ -154,9 +178,3 @@ def _read(node: ir.Node) -> Iterator[ir.Value]:
             values = (value for member in graph.all_nodes() for value in member.inputs if value is not None)
             yield from (value for value in (*values, *graph.outputs) if value.graph is node.graph)
 
-
-def _work(node: ir.Node) -> float:
-    """Microseconds, roughly."""
-    shapes = [value.shape for value in node.outputs if value.shape is not None]
-    elements = sum(math.prod(size for size in shape if isinstance(size, int)) for shape in shapes)
-    return 1.0 + macs(node) / MACS_PER_US + elements / ELEMENTS_PER_US
