@@ -51,12 +51,12 @@ NEWEST_IR = 11
 RANDOM = ("bernoulli", "dropout", "multinomial", "randomnormal", "randomuniform")
 # Operators' formal inputs that decide how large the result is; in models they are constants.
 SIZES = frozenset(
-    {
-        *("axes", "axis", "shape", "repeats", "pads", "K", "starts", "ends", "steps", "split", "sizes", "scales"),
-        *("roi", "depth", "M", "cond", "start", "limit", "delta", "output_shape", "size", "dft_length", "frame_step"),
-        *("frame_length", "num_mel_bins", "k", "condition", "max_output_boxes_per_class", "iou_threshold"),
-        *("ConstantOfShape.input", "score_threshold", "sample_rate", "lower_edge_hertz", "upper_edge_hertz"),
-    }
+    (
+        "K M axes axis block_shape cond condition delta depth dft_length ends frame_length frame_step image_shape "
+        "iou_threshold k limit lower_edge_hertz max_output_boxes_per_class num_mel_bins output_shape pads ratio repeats "
+        "roi sample_rate scales score_threshold shape size sizes split start starts steps training_mode "
+        "upper_edge_hertz ConstantOfShape.input"
+    ).split()
 )
 
 

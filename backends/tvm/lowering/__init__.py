@@ -22,7 +22,9 @@ from lwc.backends.tvm.lowering import (
     recurrent,
     reductions,
     resize,
+    scattering,
     shapes,
+    transposed_conv,
     variadic,
 )
 
@@ -37,7 +39,9 @@ RULES: Mapping[str, Rule] = {
     **recurrent.RULES,
     **reductions.RULES,
     **resize.RULES,
+    **scattering.RULES,
     **shapes.RULES,
+    **transposed_conv.RULES,
     **variadic.RULES,
 }
 CONTROL_FLOW: Mapping[str, SubgraphRule] = {

@@ -1,4 +1,4 @@
-"""Operators that are functions: those of the model itself, and those that ONNX defines by a body of others."""
+"""Operators that are functions: of the model itself, of ONNX, which defines them by a body, or of ours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from tvm import relax
 
+from lwc.backends.tvm.lowering.bodies import body_of
 from lwc.backends.tvm.lowering.expressions import Value, dims_of, dtype_of
 
 Functions = Mapping[tuple[str, str], onnx.FunctionProto]
@@ -39,6 +40,8 @@ def call_of(
     """
     function = local.get((node.domain, node.op_type))
     defaults: dict[str, onnx.AttributeProto] = {}
+    if function is None:
+        function = body_of(node, inputs)
     if function is None:
         schema = _schema(node, imports)
         function = None if schema is None else _standard_body(schema, node, inputs, imports[schema.domain])

@@ -35,9 +35,12 @@ def pad(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> re
         return x
     cut = _cut(bb, x, {axis: (min(a, 0), min(b, 0)) for axis, (a, b) in each.items()})
     widths = [max(side, 0) for axis in range(rank) for side in each.get(axis, (0, 0))]
-    number = 0 if value is None else constant_array(value, "the value").reshape(-1)[0].item()
     if not any(widths):
         return cut
+    if value is not None and array_of(value) is None:
+        inside = const(np.pad(np.ones(shape_of(cut), bool), np.reshape(widths, (-1, 2)).tolist()))
+        return relax.op.where(inside, relax.op.nn.pad(cut, widths), relax.op.reshape(value, [1] * rank))
+    number = 0 if value is None else constant_array(value, "the value").reshape(-1)[0].item()
     if dtype_of(x) == "bool":
         return relax.op.astype(relax.op.nn.pad(relax.op.astype(cut, "int8"), widths, pad_value=int(number)), "bool")
     return relax.op.nn.pad(cut, widths, pad_value=number)
