@@ -24,6 +24,7 @@ from lwc.backends.tvm.tile_kernels import (
     packed_weight,
     padded_shape,
 )
+from lwc.backends.tvm.tuned import Tuned
 
 BITS = "uint16"  # of bfloat16
 LEAST_ROWS = 4  # of a tile: below that most of each multiplication is idle
@@ -41,7 +42,7 @@ def tiled_conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> 
     (n, _, _, c), (o, ky, kx, _), (_, oh, ow, _) = (_sizes(value) for value in (data, weight, call))
     product = Product(oh, ow, c, o, dtype, ky, kx, int(attrs.strides[0]), int(attrs.strides[1]))
     top, left = int(attrs.padding[0]), int(attrs.padding[1])
-    return _emit(bb, data, weight.value.numpy(), product, n, (top, left))
+    return _emit(bb, data, weight.value.numpy(), product, n, (top, left), machine.tuned)
 
 
 def tiled_matmul(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.Expr | None:
@@ -57,7 +58,7 @@ def tiled_matmul(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> 
     product = Product(1, count, k, columns, dtype)
     flat = bb.emit(relax.op.reshape(data, (1, 1, count, k)))
     matrix = weight.value.numpy().T.reshape(columns, 1, 1, k)
-    return relax.op.reshape(bb.emit(_emit(bb, flat, matrix, product, 1, (0, 0))), call.ty.shape)
+    return relax.op.reshape(bb.emit(_emit(bb, flat, matrix, product, 1, (0, 0), machine.tuned)), call.ty.shape)
 
 
 def _tile_type(call: relax.Call, machine: Machine) -> str | None:
@@ -73,9 +74,10 @@ def _tile_type(call: relax.Call, machine: Machine) -> str | None:
 
 
 def _emit(
-    bb: relax.BlockBuilder, data: relax.Expr, weight: NDArray[Any], product: Product, batch: int, start: tuple[int, int]
-) -> relax.Expr:
-    block = best_block(product)
+    bb: relax.BlockBuilder, data: relax.Expr, weight: NDArray[Any], product: Product, batch: int,
+    start: tuple[int, int], tuned: Tuned,
+) -> relax.Expr:  # fmt: skip
+    block = best_block(product, tuned)
     if product.dtype == BITS:
         data = bb.emit(bb.call_te(as_bfloat16, data, primfunc_name_hint="as_bfloat16"))
         weight = weight.astype(ml_dtypes.bfloat16).view(np.uint16)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lwc.backends.tvm.database import tuned_for
 from lwc.backends.tvm.environment import tiles_allowed
+from lwc.backends.tvm.tuned import UNTUNED, Tuned
 from lwc.compiler.core.target import Target
 
 KIB = 1024
@@ -19,6 +21,7 @@ class Machine:
     l1_bytes, l2_bytes: of one core;  cores: threads that kernels are spread over
     dot_int8: 'vnni', 'sdot' or '';  tiles: AMX multiplies int8 and bfloat16
     bfloat16: products of float32 may be computed in bfloat16, summed in float32
+    tuned: candidates that were measured fastest on it
     """
 
     triple: str
@@ -32,6 +35,7 @@ class Machine:
     dot_int8: str = ""
     tiles: bool = False
     bfloat16: bool = False
+    tuned: Tuned = UNTUNED
 
     @property
     def lanes(self) -> int:
@@ -46,6 +50,10 @@ class Machine:
     @staticmethod
     def of(target: Target) -> Machine:
         """The machine of a CPU target."""
+        return replace(Machine._bare(target), tuned=tuned_for(target))
+
+    @staticmethod
+    def _bare(target: Target) -> Machine:
         if target.arch == "aarch64":
             mattr = ("+neon", "+dotprod") if "asimddp" in target.features else ("+neon",)
             dot = "sdot" if "asimddp" in target.features else ""

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.script import tirx as T
 
+from lwc.backends.tvm.tuned import UNTUNED, Tuned
+
 ROWS, BYTES, REGISTERS = 16, 64, 8
 OUTPUTS = 16  # of a tile of sums: 64 bytes of int32 or float32
 START, LOOP = 40, 8  # cycles to begin and store a block, and of a step's loop
@@ -97,12 +99,13 @@ class Block:
         return blocks * (self.cycles() * product.kernel_y * product.steps + START)
 
 
-def best_block(product: Product) -> Block:
-    """The cheapest block that fits the registers: sums, one tile of data, and the weights of a step."""
-    return min(_blocks(product), key=lambda block: (block.cost(product), block.rows * block.wide))
+def best_block(product: Product, tuned: Tuned = UNTUNED) -> Block:
+    """The block measured fastest, or the cheapest that fits the registers."""
+    return tuned.best(product, blocks(product), lambda block: (block.cost(product), block.rows * block.wide))
 
 
-def _blocks(product: Product) -> Iterator[Block]:
+def blocks(product: Product) -> Iterator[Block]:
+    """All blocks that fit the registers: sums, one tile of data, and the weights of a step."""
     for rows in range(1, min(ROWS, product.width) + 1):
         for wide in (1, 2) if product.outputs > OUTPUTS else (1,):
             for down in range(1, min(6, product.height) + 1):

@@ -37,6 +37,7 @@ class Target:
     power_of_two_scales: it rescales integers by shifts, so every scale of static int8 is a power of two
     portable: models for it may use operators of the standard ONNX domain alone
     threads: intra-op threads used for running and measuring
+    tuned: folder of what kernels were found fastest, for backends that write their own; says nothing of the machine
     """
 
     name: str
@@ -56,11 +57,13 @@ class Target:
     threads: int = 1
     memory_bytes: int | None = None
     processor: str = ""
+    tuned: Path | None = None
 
     @property
     def fingerprint(self) -> str:
         """Names the machine for caches of measured costs."""
         data = {**asdict(self), "features": sorted(self.features), "byte_ops": sorted(self.byte_ops)}
+        del data["tuned"]
         return hashlib.blake2b(repr(sorted(data.items())).encode(), digest_size=8).hexdigest()
 
     def with_threads(self, threads: int) -> Target:
@@ -114,7 +117,7 @@ def read_target(path: Path) -> Target:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"The target '{path}' cannot be read ({error}).") from error
     base = find_target(str(data.pop("base", "host")))
-    known = {field.name: type(getattr(base, field.name)) for field in fields(Target)}
+    known = {field.name: type(getattr(base, field.name)) for field in fields(Target) if field.name != "tuned"}
     for key, value in data.items():
         if key not in known:
             raise UsageError(f"The target '{path}' has an unknown field '{key}'.", f"Fields: {', '.join(known)}.")

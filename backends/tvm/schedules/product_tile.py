@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 from lwc.backends.tvm.machine import Machine
 
@@ -15,6 +14,15 @@ BYTES, L2_BYTES = 4, 16
 # What a tile costs besides its sums: clearing them, the epilogue, finding its place.
 TILE_CYCLES = 30
 MOST_ROWS, MOST_VECTORS = 16, 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a product whose right operand is packed."""
+
+    rows: int
+    columns: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,8 @@ class Tile:
         return self.vectors * self.lanes
 
 
-@cache
 def tile(machine: Machine, rows: int, columns: int, depth: int, *, width: int = 0, padded: bool = True) -> Tile:
-    """The tile with which a product of `rows` x `columns` sums over `depth` takes the fewest cycles.
+    """The tile that was measured fastest for a product of `rows` x `columns` sums over `depth`, or takes fewest cycles.
 
     width: of a panel that is packed already;  padded: whether a panel may reach beyond the last column
     """
@@ -43,7 +50,12 @@ def tile(machine: Machine, rows: int, columns: int, depth: int, *, width: int = 
         for vectors in ([width // lanes] if width else range(1, MOST_VECTORS + 1))
         if _fits(machine, height, vectors) and (width or padded or vectors * lanes <= columns)
     ]
-    return min(candidates, key=lambda found: _cycles(found, machine, rows, columns, depth))
+    def cost(found: Tile) -> float:
+        return _cycles(found, machine, rows, columns, depth)
+
+    if not padded:
+        return min(candidates, key=cost)
+    return machine.tuned.best(Sizes(rows, columns, depth), candidates, cost, again=width > 0)
 
 
 def _lanes(machine: Machine, columns: int, *, padded: bool) -> int:
