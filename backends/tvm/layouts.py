@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tvm
-from tvm import IRModule, ir, relax, tirx
+from tvm import IRModule, ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 LAYOUTS = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
@@ -29,7 +29,7 @@ class AlignConstants:
 
 
 @mutator
-class _Align(PyExprMutator):  # type: ignore[misc]
+class _Align(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         if not isinstance(call.op, tvm.ir.Op) or call.op.name not in ELEMENTWISE:

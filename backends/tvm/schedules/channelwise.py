@@ -18,7 +18,6 @@ from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
 from lwc.backends.tvm.schedules.nest import with_nest
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
-    Stmt,
     digits,
     local,
     parallel,
@@ -80,12 +79,12 @@ class Kernel:
         most = min(self.window.row, max(1, self.machine.registers // 3))
         return min(range(1, most + 1), key=lambda size: (-(-self.window.row // size) * (size + 2), -size))
 
-    def body(self) -> Stmt:
+    def body(self) -> tirx.Stmt:
         window, rows = self.window, Rows(self.window, self.pixels)
         blocks = -(-window.channels // self.lanes)
         radix = [window.batch, window.out_height, blocks]
 
-        def task(index: Any) -> Stmt:
+        def task(index: Any) -> tirx.Stmt:
             n, y, block = digits(index, radix)
             c = block * self.lanes
             if window.channels % self.lanes:
@@ -95,32 +94,35 @@ class Kernel:
         work = window.out_height * window.out_width * window.channels * window.kernel_height * window.kernel_width
         return parallel(window.batch * window.out_height * blocks, task, worth=worth_threads(window.batch * work))
 
-    def tile(self, rows: Rows, n: Any, y: Any, x: Any, c: Any, border: int | None) -> Stmt:
+    def tile(self, rows: Rows, n: Any, y: Any, x: Any, c: Any, border: int | None) -> tirx.Stmt:
         """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""
         found, window = local(self.pixels * self.lanes), self.window
         spans = [(0, self.pixels) if border is None else rows.span(border, kx) for kx in range(window.kernel_width)]
 
-        def tap(ky: Any, kx: int, i: Any, lane: Any) -> Stmt:
+        def tap(ky: Any, kx: int, i: Any, lane: Any) -> tirx.Stmt:
             row = y * window.stride_y + ky * window.dilation_y - window.top
             column = (x + i) * window.stride_x + kx * window.dilation_x - window.left
             weight = None if self.weight is None else self.weight[ky, kx, c + lane]
             at = i * self.lanes + lane
             return store(found, [at], self.combine(found[at], self.data[n, row, column, c + lane], weight))
 
-        def finish(i: Any, lane: Any) -> Stmt:
+        def finish(i: Any, lane: Any) -> tirx.Stmt:
             place = (n, y, x + i, c + lane)
             return store(self.out, place, self.epilogue(place, found[i * self.lanes + lane]))
+
+        def kernel_row(ky: Any) -> tirx.Stmt:
+            return sequence([
+                self.each(span, lambda i, lane, kx=kx: tap(ky, kx, i, lane))  # type: ignore[misc]
+                for kx, span in enumerate(spans) if span[0] < span[1]
+            ])  # fmt: skip
 
         return sequence([
             tirx.AllocBuffer(found),
             self.each((0, self.pixels), lambda i, lane: store(found, [i * self.lanes + lane], self.initial)),
-            rows.kernel_rows(y, lambda ky: sequence([
-                self.each(span, lambda i, lane, kx=kx: tap(ky, kx, i, lane))
-                for kx, span in enumerate(spans) if span[0] < span[1]
-            ] or [tirx.Evaluate(0)])),
+            rows.kernel_rows(y, kernel_row),
             self.each((0, self.pixels), finish),
         ])  # fmt: skip
 
-    def each(self, span: tuple[int, int], body: Callable[[Any, Any], Stmt]) -> Stmt:
+    def each(self, span: tuple[int, int], body: Callable[[Any, Any], tirx.Stmt]) -> tirx.Stmt:
         """`body` of pixel and channel of a tile, in registers."""
         return unrolled(span[1] - span[0], lambda i: vector(self.lanes, lambda lane: body(i, lane)), span[0])

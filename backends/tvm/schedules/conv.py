@@ -19,7 +19,6 @@ from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
 from lwc.backends.tvm.schedules.nest import with_nest
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
-    Stmt,
     digits,
     local,
     parallel,
@@ -67,14 +66,14 @@ class Kernel:
     def rows(self) -> Rows:
         return Rows(self.conv, self.tile.pixels)
 
-    def body(self) -> Stmt:
+    def body(self) -> tirx.Stmt:
         """Tasks over cores: rows of a block of channels, or tiles where rows need not be told apart."""
         conv, tile = self.conv, self.tile
         blocks, rows = conv.groups * tile.blocks(conv), self.rows.count if conv.pointwise else conv.out_height
         weights_stay = conv.out_channels * conv.steps * 4 <= self.machine.l2_bytes // 2
         radix = [conv.batch, rows, blocks] if weights_stay else [conv.batch, blocks, rows]
 
-        def task(index: Any) -> Stmt:
+        def task(index: Any) -> tirx.Stmt:
             n, second, third = digits(index, radix)
             row, block = (second, third) if weights_stay else (third, second)
             if conv.pointwise:
@@ -84,14 +83,14 @@ class Kernel:
         worth = worth_threads(conv.batch * conv.out_height * conv.out_width * conv.out_channels * conv.steps)
         return parallel(conv.batch * rows * blocks, task, worth=worth)
 
-    def tile_at(self, n: Any, block: Any, y: Any, x: Any, border: int | None) -> Stmt:
+    def tile_at(self, n: Any, block: Any, y: Any, x: Any, border: int | None) -> tirx.Stmt:
         """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""
         sums = local(self.tile.pixels * self.tile.channels)
         clear = self.each(lambda i, lane: store(sums, [i * self.tile.channels + lane], 0.0))
         products = self.rows.kernel_rows(y, lambda ky: self.taps(sums, n, block, y, x, ky, border))
         return sequence([tirx.AllocBuffer(sums), clear, products, self.finish(sums, n, block, y, x)])
 
-    def each(self, body: Callable[[Any, Any], Stmt], start: int = 0, stop: int | None = None) -> Stmt:
+    def each(self, body: Callable[[Any, Any], tirx.Stmt], start: int = 0, stop: int | None = None) -> tirx.Stmt:
         """`body` of pixel and channel for all of a tile, in registers."""
         tile = self.tile
         count = (tile.pixels if stop is None else stop) - start
@@ -99,30 +98,32 @@ class Kernel:
             tile.vectors, lambda j: vector(tile.lanes, lambda lane: body(i, j * tile.lanes + lane))
         ), start)  # fmt: skip
 
-    def taps(self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, border: int | None) -> Stmt:
+    def taps(self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, border: int | None) -> tirx.Stmt:
         """All products of one kernel row."""
         conv = self.conv
         if border is None and conv.dilation_x == 1 and conv.groups == 1:
             return stepped(conv.kernel_width * conv.group_in, UNROLL, lambda r: self.step(
                 sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, (0, self.tile.pixels)
             ))  # fmt: skip
-        spans = {kx: (0, self.tile.pixels) if border is None else self.rows.span(border, kx)
-                 for kx in range(conv.kernel_width)}  # fmt: skip
-        return sequence([
-            stepped(conv.group_in, UNROLL, lambda c, kx=kx, span=span: self.step(
-                sums, n, block, y, x, ky, kx, c, span
-            )) for kx, span in spans.items() if span[0] < span[1]
-        ] or [tirx.Evaluate(0)])  # fmt: skip
+        spans = [(0, self.tile.pixels) if border is None else self.rows.span(border, kx)
+                 for kx in range(conv.kernel_width)]  # fmt: skip
+
+        def tap(kx: int) -> tirx.Stmt:
+            return stepped(
+                conv.group_in, UNROLL, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx])
+            )  # fmt: skip
+
+        return sequence([tap(kx) for kx, (start, stop) in enumerate(spans) if start < stop])
 
     def step(
         self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, kx: Any, c: Any, span: tuple[int, int]
-    ) -> Stmt:
+    ) -> tirx.Stmt:
         """One input channel of one tap times the weights of the tile."""
         conv, width = self.conv, self.tile.channels
         row = y * conv.stride_y + ky * conv.dilation_y - conv.top
         channel = c if conv.groups == 1 else block // self.tile.blocks(conv) * conv.group_in + c
 
-        def add(i: Any, lane: Any) -> Stmt:
+        def add(i: Any, lane: Any) -> tirx.Stmt:
             column = (x + i) * conv.stride_x + kx * conv.dilation_x - conv.left
             value = self.data[(n, *self.pixel(row, column), channel)] * self.weight[block, ky, kx, c, lane]
             return store(sums, [i * width + lane], sums[i * width + lane] + value)
@@ -132,7 +133,7 @@ class Kernel:
     def pixel(self, y: Any, x: Any) -> tuple[Any, Any]:
         return (x // self.conv.width, x % self.conv.width) if self.conv.pointwise else (y, x)
 
-    def finish(self, sums: Any, n: Any, block: Any, y: Any, x: Any) -> Stmt:
+    def finish(self, sums: Any, n: Any, block: Any, y: Any, x: Any) -> tirx.Stmt:
         """The epilogue of all channels that exist: the last block of a group may be partly padding."""
         conv, tile = self.conv, self.tile
         blocks = tile.blocks(conv)
@@ -140,17 +141,19 @@ class Kernel:
         group, index = (block // blocks, block % blocks) if conv.groups > 1 else (0, block)
         first = group * conv.group_out + index * tile.channels
 
-        def channels(count: int) -> Stmt:
-            return unrolled(tile.pixels, lambda i: sequence([
-                vector(lanes, lambda lane, at=at: self.put(sums, n, y, x, i, first, at, lane))
-                for at, lanes in pieces(count, tile.lanes)
-            ]))  # fmt: skip
+        def piece(i: Any, at: int, lanes: int) -> tirx.Stmt:
+            return vector(lanes, lambda lane: self.put(sums, n, y, x, i, first, at, lane))
+
+        def channels(count: int) -> tirx.Stmt:
+            return unrolled(
+                tile.pixels, lambda i: sequence([piece(i, at, lanes) for at, lanes in pieces(count, tile.lanes)])
+            )  # fmt: skip
 
         if left == tile.channels or blocks == 1:
             return channels(left)
         return tirx.IfThenElse(index < blocks - 1, channels(tile.channels), channels(left))
 
-    def put(self, sums: Any, n: Any, y: Any, x: Any, i: Any, first: Any, at: int, lane: Any) -> Stmt:
+    def put(self, sums: Any, n: Any, y: Any, x: Any, i: Any, first: Any, at: int, lane: Any) -> tirx.Stmt:
         place = (n, *self.pixel(y, x + i), first + at + lane)
         return store(self.out, place, self.epilogue(place, sums[i * self.tile.channels + at + lane]))
 

@@ -9,7 +9,7 @@ from typing import Any
 from tvm import tirx
 
 from lwc.backends.tvm.schedules.conv_plan import Conv
-from lwc.backends.tvm.schedules.statements import Stmt, sequence, serial
+from lwc.backends.tvm.schedules.statements import sequence, serial
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Rows:
         inside = [i for i in range(self.pixels) if 0 <= first + i * window.stride_x < window.width]
         return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
-    def tiles(self, body: Callable[[Any, int | None], Stmt]) -> Stmt:
+    def tiles(self, body: Callable[[Any, int | None], tirx.Stmt]) -> tirx.Stmt:
         """`body` of where each tile of a row begins, and of the same as a number if the tile touches the border."""
         taps = range(self.window.kernel_width)
         inner = [
@@ -49,7 +49,7 @@ class Rows:
             statements.append(serial(len(inner), lambda i: body(self.start(i), None), inner[0]))
         return sequence(statements)
 
-    def kernel_rows(self, y: Any, body: Callable[[Any], Stmt]) -> Stmt:
+    def kernel_rows(self, y: Any, body: Callable[[Any], tirx.Stmt]) -> tirx.Stmt:
         """`body` of the kernel rows that meet the data in output row `y`."""
         window = self.window
         reach = (window.out_height - 1) * window.stride_y + (window.kernel_height - 1) * window.dilation_y

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm import ir, tirx
+from tvm import tirx
 from tvm.tirx import ForKind
 
-Stmt = tirx.Stmt
-Expr = ir.Expr
 WORTH_THREADS = 1 << 17
 
-Body = Callable[[Any], Stmt]
+Body = Callable[[Any], tirx.Stmt]
 
 
-def serial(extent: Any, body: Body, start: Any = 0) -> Stmt:
+def serial(extent: Any, body: Body, start: Any = 0) -> tirx.Stmt:
     return _loop(extent, body, ForKind.SERIAL, start)
 
 
-def parallel(extent: int, body: Body, *, worth: bool = True) -> Stmt:
+def parallel(extent: int, body: Body, *, worth: bool = True) -> tirx.Stmt:
     """A loop spread over the thread pool where that is worth its launch."""
     return _loop(extent, body, ForKind.PARALLEL if worth and extent > 1 else ForKind.SERIAL, 0)
 
@@ -29,26 +27,29 @@ def worth_threads(products: int) -> bool:
     return products >= WORTH_THREADS
 
 
-def unrolled(extent: int, body: Body, start: int = 0) -> Stmt:
+def unrolled(extent: int, body: Body, start: int = 0) -> tirx.Stmt:
     return _loop(extent, body, ForKind.UNROLLED, start)
 
 
-def vector(lanes: int, body: Body) -> Stmt:
+def vector(lanes: int, body: Body) -> tirx.Stmt:
     """`body` of a lane, for all lanes at once; the lane must stay a variable where it indexes."""
     return _loop(lanes, body, ForKind.VECTORIZED, 0)
 
 
-def stepped(extent: int, step: int, body: Body) -> Stmt:
+def stepped(extent: int, step: int, body: Body) -> tirx.Stmt:
     """A serial loop whose body is repeated `step` times, or fewer where that does not divide the extent."""
     step = next(size for size in range(min(step, extent), 0, -1) if extent % size == 0)
     return serial(extent // step, lambda outer: unrolled(step, lambda inner: body(outer * step + inner)))
 
 
-def sequence(statements: Sequence[Stmt]) -> Stmt:
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
+def sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
+    """One after the other; of none, a statement that does nothing."""
+    if len(statements) == 1:
+        return statements[0]
+    return tirx.SeqStmt(list(statements)) if statements else tirx.Evaluate(0)
 
 
-def store(buffer: tirx.Buffer, indices: Sequence[Any], value: Any) -> Stmt:
+def store(buffer: tirx.Buffer, indices: Sequence[Any], value: Any) -> tirx.Stmt:
     return tirx.BufferStore(buffer, value, list(indices))
 
 
@@ -66,7 +67,7 @@ def digits(value: Any, extents: Sequence[int]) -> list[Any]:
     return found
 
 
-def _loop(extent: Any, body: Body, kind: ForKind, start: Any) -> Stmt:
+def _loop(extent: Any, body: Body, kind: ForKind, start: Any) -> tirx.Stmt:
     if isinstance(extent, int) and extent == 1:
         return body(tirx.const(start, "int64") if isinstance(start, int) else start)
     var = tirx.Var("i", "int64")
