@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tvm
 from tvm import IRModule, relax, tirx
 
+from lwc.backends.tvm.constants import FoldWithNumPy
 from lwc.backends.tvm.layouts import LAYOUTS, AlignConstants
 from lwc.backends.tvm.legalize import legalizations
 from lwc.backends.tvm.lowering.integer import on_codes
@@ -27,6 +28,7 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
         return tvm.transform.Sequential([
             _pass("OnCodes", on_codes),
             t.DecomposeOpsForInference(),
+            FoldWithNumPy(),
             t.FoldConstant(),
             t.EliminateCommonSubexpr(),
             t.CanonicalizeBindings(),
@@ -34,6 +36,7 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
             AlignConstants(),
             t.ConvertLayout(LAYOUTS),
             t.Normalize(),
+            FoldWithNumPy(),
             t.FoldConstant(),
             relax.backend.DispatchSampling(),
             relax.backend.DispatchSortScan(),
