@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm import tirx
 from tvm.tirx import ForKind
+from tvm.tirx import Stmt as Stmt
 
 WORTH_THREADS = 1 << 17
 
