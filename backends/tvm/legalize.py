@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tvm import relax
 
 from lwc.backends.tvm.legalize_conv import packed_conv2d
+from lwc.backends.tvm.legalize_int8 import bytes_conv2d, bytes_matmul
 from lwc.backends.tvm.legalize_pooling import avg_pool2d, max_pool2d
 from lwc.backends.tvm.legalize_product import packed_matmul
 from lwc.backends.tvm.legalize_tiles import tiled_conv2d, tiled_matmul
@@ -15,6 +16,7 @@ from lwc.backends.tvm.machine import Machine
 Legalization = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 Tiled = Callable[[relax.BlockBuilder, relax.Call, Machine], relax.Expr | None]
 
+BYTES: Mapping[str, Tiled] = {"relax.matmul": bytes_matmul, "relax.nn.conv2d": bytes_conv2d}
 TILED: Mapping[str, Tiled] = {"relax.matmul": tiled_matmul, "relax.nn.conv2d": tiled_conv2d}
 
 
@@ -26,9 +28,9 @@ def legalizations(machine: Machine) -> Mapping[str, Legalization]:
         "relax.nn.max_pool2d": max_pool2d,
         "relax.nn.avg_pool2d": avg_pool2d,
     }
-    if machine.tiles:
-        for name, tiled in TILED.items():
-            table[name] = _tiled_first(tiled, table[name], machine)
+    for family in (BYTES, TILED) if machine.tiles else (BYTES,):
+        for name, first in family.items():
+            table[name] = _tiled_first(first, table[name], machine)
     return table
 
 

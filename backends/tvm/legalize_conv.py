@@ -95,7 +95,8 @@ def channel_by_channel(data: te.Tensor, weight: te.Tensor, conv: Conv) -> te.Ten
         row = y * conv.stride_y + ky * conv.dilation_y - conv.top
         column = x * conv.stride_x + kx * conv.dilation_x - conv.left
         inside = tirx.all(row >= 0, row < conv.height, column >= 0, column < conv.width)
-        return te.sum(tirx.if_then_else(inside, data[n, row, column, c], 0.0) * weight[ky, kx, c], axis=[ky, kx])
+        value = data[n, row, column, c].astype(weight.dtype)
+        return te.sum(tirx.if_then_else(inside, value, 0.0) * weight[ky, kx, c], axis=[ky, kx])
 
     shape = (conv.batch, conv.out_height, conv.out_width, conv.channels)
     return te.compute(shape, element, name="depthwise", attrs={"lwc.depthwise": conv.numbers()})

@@ -11,6 +11,7 @@ from tvm.s_tir.schedule import ScheduleError
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.channelwise import channelwise
 from lwc.backends.tvm.schedules.conv import convolution
+from lwc.backends.tvm.schedules.int8 import bytes_product
 from lwc.backends.tvm.schedules.leading import kernel_first
 from lwc.backends.tvm.schedules.loops import loops
 from lwc.backends.tvm.schedules.product import product
@@ -24,6 +25,7 @@ Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
 RULES: tuple[Rule, ...] = (
     tiles,
     convolution,
+    bytes_product,
     channelwise,
     product,
     reduction,

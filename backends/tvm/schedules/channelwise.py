@@ -31,7 +31,7 @@ from lwc.backends.tvm.schedules.statements import (
 LOWEST = -3.4028234663852886e38
 # By annotation of the block: what a window begins with, and how a value and its weight come into it.
 KINDS: Mapping[str, tuple[float, Callable[[Any, Any, Any], Any]]] = {
-    "lwc.depthwise": (0.0, lambda found, value, weight: found + value * weight),
+    "lwc.depthwise": (0.0, lambda found, value, weight: found + value.astype("float32") * weight),
     "lwc.sum": (0.0, lambda found, value, _: found + value),
     "lwc.maximum": (LOWEST, lambda found, value, _: tirx.max(found, value)),
 }
