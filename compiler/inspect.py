@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from lwc import backends
 from lwc.compiler.analysis.shapes import fix_dimensions
 from lwc.compiler.analysis.sites import macs
+from lwc.compiler.analysis.value_sizes import sized_for
+from lwc.compiler.core.backend import Feeds
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.target import Target, find_target
 from lwc.compiler.measure import representative
@@ -26,6 +29,7 @@ class Layer:
 
     share: of the run's time, 0 to 1; None when it was not measured or the runtime fused the node into another
     choice: what the plan decided there; empty when it decided nothing
+    refused: why the runtime that was asked about does not take it; empty when it does
     """
 
     name: str
@@ -36,6 +40,7 @@ class Layer:
     bytes: int
     share: float | None = None
     choice: str = ""
+    refused: str = ""
 
 
 def inspect(
@@ -44,6 +49,7 @@ def inspect(
     calib: object | None = None,
     shape: Mapping[str, Sequence[int]] | None = None,
     target: str = "host",
+    backend: str | None = None,
     profile: bool = True,
     seed: int = 0,
 ) -> list[Layer]:
@@ -51,6 +57,7 @@ def inspect(
 
     Conversions to and from integers are layers only where they take time of their own.
 
+    backend: a runtime to ask what it takes, and to measure on; None: the artifact's, or ONNX Runtime
     profile: run the model to measure shares of time, on samples of `calib` or synthetic ones
     """
     opened = open_source(source)
@@ -59,9 +66,16 @@ def inspect(
     annotated = opened.model.fork()
     fix_dimensions(annotated.ir, shape or {})
     layers = [replace(layer, choice=choices.get(layer.name, "")) for layer in _layers(annotated.graph)]
+    place = find_target(target)
+    runtime = opened.backend if backend is None else backends.get(backend)
+    feeds = _feeds(opened, place, calib, shape, seed) if profile or backend is not None else {}
+    if backend is not None:
+        refused = runtime.supports(sized_for(annotated, feeds), place).refused
+        layers = [replace(layer, refused=refused.get(layer.name, "")) for layer in layers]
+        runtime = (backends.stand_in(runtime.name) if refused else None) or runtime
     if not profile:
         return [layer for layer in layers if layer.op not in CONVERSIONS]
-    return _timed(layers, _milliseconds(opened, find_target(target), calib, shape, seed))
+    return _timed(layers, runtime.profile(opened.model, place, [feeds], RUNS))
 
 
 def _layers(graph: ir.Graph) -> Iterator[Layer]:
@@ -114,17 +128,13 @@ def _shape(value: ir.Value | None) -> tuple[int | str, ...] | None:
     return tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape)
 
 
-def _milliseconds(
-    source: Source,
-    target: Target,
-    calib: object | None,
-    shape: Mapping[str, Sequence[int]] | None,
-    seed: int,
-) -> dict[str, float]:
+def _feeds(
+    source: Source, target: Target, calib: object | None, shape: Mapping[str, Sequence[int]] | None, seed: int
+) -> Feeds:
     session = source.session(target)
     samples = open_samples(source, session, calib=calib, count=SAMPLES, shape=shape, seed=seed)
-    feeds = representative(samples, [port.name for port in session.inputs])
-    return source.backend.profile(source.model, target, [feeds], RUNS)
+    sample = representative(samples, [port.name for port in session.inputs])
+    return {port.name: sample[port.name] for port in session.inputs}
 
 
 def _timed(layers: Sequence[Layer], milliseconds: Mapping[str, float]) -> list[Layer]:

@@ -12,14 +12,17 @@ import tvm
 from lwc import backends
 from lwc.backends.serving import MODEL_FILE, blame, refuse_foreign, tapped
 from lwc.backends.signature import Signature
+from lwc.backends.tvm.bundle import bundle
 from lwc.backends.tvm.chain import load_parts, open_part, open_parts, store_parts
-from lwc.backends.tvm.compiled import compile_model
-from lwc.backends.tvm.cut import Part
+from lwc.backends.tvm.compiled import refusal
+from lwc.backends.tvm.cut import Part, cut
 from lwc.backends.tvm.errors import convert
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.processor import standing_in
 from lwc.backends.tvm.profile import profile
 from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
+from lwc.backends.tvm.toolchain import is_native
 from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
@@ -48,15 +51,15 @@ class Tvm:
         return replace(target, choices=choices, bf16_by_hint=tiles, moves_codes=False, byte_ops=frozenset())
 
     def supports(self, model: Model, target: Target) -> Support:
-        """Refused: the first node that TVM cannot import; else the model itself, when it cannot be compiled.
+        """Refused: the nodes that `hybrid` gives to ONNX Runtime; the model itself when there is no telling.
 
         Of a model that leaves dimensions open only the import is tried.
         """
         try:
             if shapes_of(Signature.of(model), {}) is None:
                 import_model(model)
-            else:
-                compile_model(model, target)
+            elif reason := refusal(model, target):
+                return Support(cut(model, target, lambda part: refusal(part, target)).refused or {model.name: reason})
         except LwcError as error:
             return Support(blame(model, error))
         return Support()
@@ -67,9 +70,10 @@ class Tvm:
         """Compile `model` and run it from memory; `outputs` names values to return besides the graph's own outputs.
 
         A model of dynamic shapes is compiled for those it is first run with, and for a few that come again and again.
+        Where this machine cannot run code for the target, it is compiled for this machine.
         Raises UnsupportedOperator, BadInput.
         """
-        model = tapped(model, outputs)
+        model, target = tapped(model, outputs), standing_in(target)
         signature = Signature.of(model)
 
         def made(shapes: Shapes) -> Session:
@@ -85,6 +89,7 @@ class Tvm:
 
         feeds are taken in turn, but for those of other shapes than the first.
         """
+        target = standing_in(target)
         signature = Signature.of(model)
         shapes = [tuple(feed[port.name].shape for port in signature.inputs) for feed in feeds]
         parts = self.parts(fixed(model, shapes[0]), target)
@@ -94,8 +99,9 @@ class Tvm:
     def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
         """Write model.onnx, libraries made of it for the shapes in the options, and what they are.
 
-        Without shapes for a model that leaves them open, it is compiled when it is first run.
-        Raises UnsupportedOperator, BadInput.
+        Without shapes for a model that leaves them open, it is compiled when it is first run. With code for a processor
+        that is not of this machine's kind comes the runtime for it.
+        Raises UnsupportedOperator, BadInput, MissingDependency.
         """
         if options.portable:
             refuse_foreign(model)
@@ -106,6 +112,8 @@ class Tvm:
         if shapes is not None:
             parts = self.parts(fixed(model, shapes), target)
             variants.append({"shapes": shapes, "parts": store_parts(parts, target, options.folder)})
+            if not is_native(Machine.of(target).triple):
+                bundle(options.folder, Machine.of(target).triple)
         contents = {"signature": json.loads(signature.to_json()), "variants": variants}
         (options.folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         return tuple(sorted(path.name for path in options.folder.iterdir()))
@@ -114,7 +122,10 @@ class Tvm:
         """Open what `build` wrote. Raises BadInput when it is not there or cannot be read.
 
         Shapes that it was not built for run on ONNX Runtime; where that is not installed, they are compiled for.
+        Asked for a target whose code this machine cannot run, it compiles the model for this machine.
         """
+        if standing_in(target) != target:
+            return self.session(Model.open(folder / MODEL_FILE), target)
         try:
             contents = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
             signature = Signature.from_json(json.dumps(contents["signature"]))

@@ -25,7 +25,7 @@ def compile_model(model: Model, target: Target) -> Program:
     """Machine code of the whole model. Raises UnsupportedOperator."""
     found = _found(model, target)
     if isinstance(found, str):
-        raise UnsupportedOperator(found)
+        raise UnsupportedOperator(f"{model.name}: {found}")
     return found
 
 
@@ -35,8 +35,13 @@ def refusal(model: Model, target: Target) -> str:
     return found if isinstance(found, str) else ""
 
 
+def machine_for(model: Model, target: Target) -> Machine:
+    """The target's machine, computing in the format that the model asks for."""
+    return replace(Machine.of(target), bfloat16=float_format(model.ir) == BFloat16.name)
+
+
 def _found(model: Model, target: Target) -> Program | str:
-    machine = replace(Machine.of(target), bfloat16=float_format(model.ir) == BFloat16.name)
+    machine = machine_for(model, target)
     key = (model.digest(), machine)
     if key not in _kept:
         while len(_kept) >= KEPT:
@@ -52,6 +57,6 @@ def _compiled(model: Model, machine: Machine) -> Program | str:
         try:
             return compile_program(import_model(model), machine)
         except LwcError as error:
-            return error.message
+            return error.message.removeprefix(f"{model.name}: ")
         except Exception as error:
-            return f"{model.name}: TVM cannot compile it: {plain(error)}"
+            return f"TVM cannot compile it: {plain(error)}"

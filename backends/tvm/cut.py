@@ -12,13 +12,14 @@ import onnx_ir as ir
 from lwc import backends
 from lwc.backends.tvm.partition import Region, partition
 from lwc.backends.tvm.refusals import Findings, find_refusals
-from lwc.backends.tvm.work import microseconds
+from lwc.backends.tvm.work import label, microseconds
 from lwc.compiler.analysis.shapes import forget_inner_shapes
 from lwc.compiler.core.backend import Array
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import Target
 
 LEAST_WORK_US = 100.0  # two crossings take some 20; a region must win as much
+TOO_SMALL = "TVM could run it, but what it could run with it takes less time than handing the values over."
 MOST_SEARCHES = 4  # for what keeps a region from compiling; then the region is given up
 
 
@@ -32,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cut:
-    """parts: in the order they run;  refused: nodes that TVM does not take, by name, with the reason"""
+    """parts: in the order they run;  refused: nodes that TVM is not given, by name, with the reason"""
 
     parts: tuple[Part, ...]
     refused: Mapping[str, str]
@@ -86,8 +87,9 @@ class _Graph:
                 self._readers.setdefault(value, set()).add(k)
 
     def reasons(self) -> dict[str, str]:
-        """By name of the refused node."""
-        return {_label(node): reason for node, reason in self._refused.items()}
+        """By name of the node that TVM is not given."""
+        given = (self._nodes[index] for region in self.regions() if not region.taken for index in region.nodes)
+        return {label(node): self._refused.get(node, TOO_SMALL) for node in given}
 
     def refuse(self, nodes: Collection[int], reason: str) -> None:
         """These nodes, and, where it is one alone, all that are like it."""
@@ -154,10 +156,6 @@ class _Graph:
         for port in session.outputs:
             if port.name in untyped and port.dtype != np.object_:
                 made[port.name].type = ir.TensorType(ir.DataType.from_numpy(port.dtype))
-
-
-def _label(node: ir.Node) -> str:
-    return node.name or next((value.name for value in node.outputs if value.name), None) or node.op_type
 
 
 def _kind(node: ir.Node) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ from typing import Any
 import onnx_ir as ir
 
 from lwc.backends.tvm.session import TvmSession
-from lwc.backends.tvm.work import microseconds
+from lwc.backends.tvm.work import label, microseconds
 from lwc.compiler.analysis.sites import SITE_KEY, macs
 from lwc.compiler.core.backend import Feeds, Session
 from lwc.compiler.core.model import Model
@@ -91,7 +91,7 @@ def _share(ms: float, nodes: Sequence[Worker], weight: Callable[[Worker], float]
 
 
 def _worker(node: ir.Node) -> Worker:
-    return Worker(node.metadata_props.get(SITE_KEY, node.name or ""), float(macs(node)), microseconds(node))
+    return Worker(node.metadata_props.get(SITE_KEY, label(node)), float(macs(node)), microseconds(node))
 
 
 def _recorder(session: TvmSession) -> Callable[[], list[Kernel]]:

@@ -1,4 +1,4 @@
-"""What a node takes, before anything is measured."""
+"""What a node is called, and what it takes before anything is measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from lwc.compiler.analysis.sites import macs
 # Of a usual core; only their ratio counts.
 MACS_PER_US = 5e4
 ELEMENTS_PER_US = 2e3
+
+
+def label(node: ir.Node) -> str:
+    """What a node is called in reports: its name, or that of the first value it makes."""
+    return node.name or next((value.name for value in node.outputs if value.name), None) or node.op_type
 
 
 def microseconds(node: ir.Node) -> float:

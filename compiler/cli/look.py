@@ -16,6 +16,7 @@ from lwc.compiler.cli.screen import Column, Screen
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.report import OutputFidelity
 from lwc.compiler.driver import analyze_model
+from lwc.compiler.inspect import INSERTED, Layer
 from lwc.compiler.inspect import inspect as look_into
 from lwc.compiler.options import make_options
 from lwc.compiler.search.cheap import METHODS
@@ -31,14 +32,26 @@ Shape = Mapping[str, tuple[int, ...]] | None
 @parameters.target
 @parameters.calib
 @parameters.shape
+@click.option("--backend", metavar="ort|tvm|openvino", help="Say which layers it takes, and why not the others.")
 @click.option("--no-profile", is_flag=True, help="Do not run the model: no shares of time.")
 @parameters.with_screen
-def inspect(screen: Screen, model: str, target: str | None, calib: str | None, shape: Shape, no_profile: bool) -> None:
+def inspect(
+    screen: Screen,
+    model: str,
+    target: str | None,
+    calib: str | None,
+    shape: Shape,
+    backend: str | None,
+    no_profile: bool,
+) -> None:
     """Show the layers of MODEL (or an artifact): operator, shape, weight, work, share of time, choice."""
-    layers = look_into(model, calib=calib, shape=shape, target=target or "host", profile=not no_profile)
+    layers = look_into(
+        model, calib=calib, shape=shape, target=target or "host", backend=backend, profile=not no_profile
+    )
     if screen.as_json:
         screen.data({"layers": [asdict(layer) for layer in layers]})
-    columns = ("layer", "op", "shape"), ("parameters", "MACs", "bytes", "time"), ("choice",)
+    last = ("choice",) if backend is None else ("choice", f"{backend} takes it")
+    columns = ("layer", "op", "shape"), ("parameters", "MACs", "bytes", "time"), last
     rows = [
         (
             layer.name,
@@ -49,6 +62,7 @@ def inspect(screen: Screen, model: str, target: str | None, calib: str | None, s
             f"{layer.bytes:,}",
             "" if layer.share is None else f"{layer.share:.1%}",
             layer.choice,
+            *(() if backend is None else (_taken(layer),)),
         )
         for layer in layers
     ]
@@ -57,6 +71,12 @@ def inspect(screen: Screen, model: str, target: str | None, calib: str | None, s
         f"{len(layers)} layers, {sum(layer.parameters for layer in layers):,} parameters, "
         f"{sum(layer.macs for layer in layers):,} MACs"
     )
+
+
+def _taken(layer: Layer) -> str:
+    if layer.op == INSERTED:
+        return ""
+    return f"no: {layer.refused}" if layer.refused else "yes"
 
 
 @click.command()
