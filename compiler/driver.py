@@ -100,7 +100,8 @@ def candidates_of(
 ) -> tuple[list[Candidate], tuple[Skip, ...]]:
     """Plans first, then the cleaned model, on every runtime; the input model stays behind them all.
 
-    A plan that the user gave stands alone.
+    A plan that the user gave stands alone. Models for a foreign target are kept whatever their speed here, but for
+    those of the runtime that the input model has anyway.
     """
     plans: list[Candidate] = []
     cleaned: dict[str, Candidate] = {}
@@ -109,12 +110,14 @@ def candidates_of(
         place = decision.prepared
         planned, skipped = place.apply.with_skips(place.clean, decision.plan)
         skips.update(dict.fromkeys((*place.skipped, *skipped)))
-        least = 0.0 if only_plan else LEAST_SPEEDUP_OF_PLAN
+        behind_all = place.backend.name == place.reference.name
+        any_speed = place.target.is_foreign and not behind_all
+        least = 0.0 if only_plan or any_speed else LEAST_SPEEDUP_OF_PLAN
         known = any((each.plan, each.backend.name) == (decision.plan, place.backend.name) for each in plans)
         if only_plan or (decision.plan.choices and not known):
             plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target, place.shapes))
         bare = place.apply(prepared.clean, Plan())
-        least = LEAST_SPEEDUP_OF_CLEAN if place.backend.name == place.reference.name else LEAST_SPEEDUP_OF_PLAN
+        least = 0.0 if any_speed else LEAST_SPEEDUP_OF_CLEAN if behind_all else LEAST_SPEEDUP_OF_PLAN
         cleaned[place.backend.name] = Candidate(
             "cleaned model", bare, Plan(), least, place.backend, place.target, place.shapes
         )

@@ -56,7 +56,7 @@ def find_toolchain(target: str) -> Toolchain:
         return Toolchain((sys.executable, "-m", "ziglang", "c++", "-target", f"{target}.{OLDEST_GLIBC}"), target)
     raise MissingDependency(
         f"No C++ compiler for {target}, which links what TVM compiles.",
-        f"Install one: apt-get install {_package(target)}, or pip install ziglang.",
+        f"Install one: apt-get install {_package(target)}, or pip install 'lwc-compiler[cross]'.",
     )
 
 

@@ -66,6 +66,11 @@ class Target:
         del data["tuned"]
         return hashlib.blake2b(repr(sorted(data.items())).encode(), digest_size=8).hexdigest()
 
+    @property
+    def is_foreign(self) -> bool:
+        """A CPU of another architecture than this machine's: times measured here say nothing of it."""
+        return self.device == "cpu" and self.arch != host().arch
+
     def with_threads(self, threads: int) -> Target:
         return replace(self, threads=threads)
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("tvm")
 
+import lwc
 from lwc.backends.onnxruntime.build import OnnxRuntime
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.bundle import FOLDER, RUNNER, build_runner, bundle
@@ -27,7 +29,8 @@ from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import compile_program
 from lwc.backends.tvm.toolchain import find_toolchain, is_native
-from lwc.compiler.core.errors import LwcError, MissingDependency
+from lwc.compiler import driver
+from lwc.compiler.core.errors import MissingDependency
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import NAMED, Target, host
 from lwc.compiler.testing import FP32, disagreement
@@ -44,6 +47,7 @@ FEEDS: dict[str, Any] = {
     "q": RNG.integers(0, 2, (2, 3)).astype(bool),
 }
 BAD_INPUT, USAGE = 3, 2
+ARM = Machine.of(NAMED["cpu:aarch64"]).triple
 
 
 @dataclass(frozen=True)
@@ -236,25 +240,49 @@ def test_latency_is_of_as_many_threads_as_are_asked_for(run: Runner) -> None:
     assert re.fullmatch(form.format(threads), run("--bench", "0.05", run.model).stdout)
 
 
+@pytest.fixture
+def emulator() -> tuple[str, ...]:
+    """What runs programs for aarch64 here."""
+    program, system = shutil.which("qemu-aarch64"), Path("/usr/aarch64-linux-gnu")
+    if is_native(ARM) or program is None or not system.is_dir():
+        pytest.skip("needs qemu-user and the C library of Debian's cross compiler, on another processor")
+    return (program, "-L", str(system))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("zig", [False, True])
 def test_a_folder_for_another_processor_runs_under_emulation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zig: bool
+    emulator: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zig: bool
 ) -> None:
-    target, emulator = NAMED["cpu:aarch64"], shutil.which("qemu-aarch64")
-    triple, system = Machine.of(target).triple, Path("/usr/aarch64-linux-gnu")
-    if is_native(triple) or emulator is None or not system.is_dir():
-        pytest.skip("needs qemu-user and the C library of Debian's cross compiler, on another processor")
     if zig:
         monkeypatch.setenv("PATH", str(tmp_path))
     try:
-        stored(tmp_path, target)
-        bundle(tmp_path, triple)
-    except LwcError as error:
+        stored(tmp_path, NAMED["cpu:aarch64"])
+        bundle(tmp_path, ARM)
+    except MissingDependency as error:
         pytest.skip(str(error))
     assert sum(path.stat().st_size for path in (tmp_path / FOLDER).iterdir()) <= 12_000_000
-    run = Runner((emulator, "-L", str(system), str(tmp_path / FOLDER / RUNNER)), tmp_path)
+    run = Runner((*emulator, str(tmp_path / FOLDER / RUNNER)), tmp_path)
     done = run(tmp_path, "--input", saved(tmp_path / "in.npz"), "--output", tmp_path / "out.npz")
     assert (done.returncode, done.stderr) == (0, "")
     for name, expected in reference().items():
         assert not disagreement(expected, np.load(tmp_path / "out.npz")[name], FP32 if name == "y" else None)
+
+
+@pytest.mark.slow
+def test_a_model_compiled_for_another_processor_is_kept_whatever_its_speed_here(
+    emulator: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEAST_SPEEDUP_OF_PLAN", "LEAST_SPEEDUP_OF_CLEAN"):
+        monkeypatch.setattr(driver, name, 1e9)
+    onnx.save(Model(graph(TEXT)(), "tiny").to_proto(), tmp_path / "m.onnx")
+    try:
+        artifact = lwc.compile(
+            tmp_path / "m.onnx", tmp_path / "m.lwc", backend="tvm", target="cpu:aarch64", cache=tmp_path / "cache"
+        )
+    except MissingDependency as error:
+        pytest.skip(str(error))
+    assert artifact.report.backend == "tvm"
+    run = Runner((*emulator, str(artifact.folder / FOLDER / RUNNER)), artifact.folder)
+    assert run(artifact.folder, "--output", tmp_path / "out.npz").returncode == 0
+    assert list(np.load(tmp_path / "out.npz")) == list(reference())

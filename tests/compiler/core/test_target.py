@@ -99,6 +99,13 @@ def test_the_fingerprint_ignores_the_order_of_features() -> None:
     assert targets[0].fingerprint == targets[1].fingerprint
 
 
+def test_a_target_of_another_architecture_is_foreign(machine: Machine) -> None:
+    machine("x86_64", HASWELL)
+    assert [NAMED[name].is_foreign for name in ("cpu:x86-64-v4", "cpu:aarch64")] == [False, True]
+    machine("aarch64", GRAVITON)
+    assert [NAMED[name].is_foreign for name in ("cpu:x86-64-v4", "cpu:aarch64")] == [True, False]
+
+
 def test_threads_are_part_of_the_target() -> None:
     target = NAMED["cpu:x86-64-v4"]
     assert target.with_threads(3).threads == 3
