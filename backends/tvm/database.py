@@ -18,6 +18,7 @@ from typing import Any
 
 import tvm
 
+from lwc._version import __version__
 from lwc.backends.tvm.tuned import UNTUNED, Tuned
 from lwc.compiler.core.target import Target
 
@@ -82,8 +83,8 @@ class Database:
 
 
 def place(target: Target) -> str:
-    """Names the machine that measurements hold for, and the compiler."""
-    seen = (target.arch, sorted(target.features), target.processor, target.threads, tvm.__version__)
+    """Names the machine that measurements hold for, and what compiles for it."""
+    seen = (target.arch, sorted(target.features), target.processor, target.threads, tvm.__version__, __version__)
     return hashlib.blake2b(repr(seen).encode(), digest_size=8).hexdigest()
 
 

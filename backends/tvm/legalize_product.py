@@ -32,8 +32,9 @@ def packed_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call]
         rows = math.prod(int(dim) if isinstance(dim, tirx.IntImm) else MANY_ROWS for dim in list(shape)[:-1])
         width = tile(machine, max(rows, 1), weight.shape[1], max(weight.shape[0], 1)).width
         return bb.call_te(
-            _product, left, relax.const(panels(weight, width)), columns=weight.shape[1], primfunc_name_hint="product"
-        )
+            panel_product, left, relax.const(panels(weight, width)), columns=weight.shape[1],
+            primfunc_name_hint="product",
+        )  # fmt: skip
 
     return legalize
 
@@ -53,7 +54,8 @@ def _packable(call: relax.Call) -> bool:
     return right.value.dtype == "float32" and len(right.value.shape) == 2 and min(right.value.shape) > 0
 
 
-def _product(left: te.Tensor, packed: te.Tensor, columns: int) -> te.Tensor:
+def panel_product(left: te.Tensor, packed: te.Tensor, columns: int) -> te.Tensor:
+    """left [..., K], packed as `panels` gives it -> [..., columns]"""
     depth, width = list(packed.shape)[1:]
     along = te.reduce_axis((0, depth), "along")
     return te.compute(

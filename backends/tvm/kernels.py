@@ -1,0 +1,120 @@
+"""One kernel by itself: the function that a signature and a candidate stand for, and arrays to run it on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from tvm import IRModule, te, tirx
+
+from lwc.backends.tvm.legalize_conv import direct, pack
+from lwc.backends.tvm.legalize_product import panel_product, panels
+from lwc.backends.tvm.legalize_tiles import BITS
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.pipeline import generate
+from lwc.backends.tvm.schedules import scheduled
+from lwc.backends.tvm.schedules.conv_plan import Conv
+from lwc.backends.tvm.schedules.product_tile import Sizes
+from lwc.backends.tvm.tile_kernels import (
+    INSTRUCTIONS,
+    Product,
+    configuration,
+    kernel,
+    packed_weight,
+    padded_shape,
+)  # fmt: skip
+from lwc.backends.tvm.tuned import Tuned, numbers
+
+Array = npt.NDArray[Any]
+NAME = "main"
+ANOTHER_ORDER = 1e-4  # by how much of the largest sum others may differ
+
+
+def build(signature: Any, candidate: Any, machine: Machine, inputs: list[Array]) -> Any:
+    """Machine code of the kernel alone, an Executable; its function NAME takes the inputs, then the result.
+
+    inputs: as `operands` gives them. Raises whatever TVM raises.
+    """
+    known = Tuned(((repr(signature), numbers(candidate)),))
+    machine = replace(machine, tuned=known)
+    func = _function(signature, candidate, inputs).with_attr("global_symbol", NAME)
+    done = scheduled(func, machine).with_attr("tirx.is_scheduled", True)
+    return generate(IRModule({NAME: done}), machine)
+
+
+def work(signature: Any) -> float:
+    """Multiplications of one run."""
+    if isinstance(signature, Conv):
+        return float(signature.batch * signature.out_height * signature.out_width * signature.out_channels
+                     * signature.steps)  # fmt: skip
+    if isinstance(signature, Sizes):
+        return float(signature.rows * signature.columns * signature.depth)
+    product: Product = signature
+    return float(product.height * product.width * product.outputs * product.kernel_y * product.kernel_x
+                 * product.inputs)  # fmt: skip
+
+
+def operands(signature: Any, candidate: Any, seed: int = 0) -> tuple[list[Array], Array]:
+    """Data, weights as the candidate wants them, and what the result is written into.
+
+    The same numbers for all candidates: their results must agree.
+    """
+    random = np.random.default_rng(seed)
+    if isinstance(signature, Conv):
+        conv = signature
+        data = _floats(random, conv.batch, conv.height, conv.width, conv.channels)
+        weight = _floats(random, conv.out_channels, conv.kernel_height, conv.kernel_width, conv.group_in)
+        out = np.zeros((conv.batch, conv.out_height, conv.out_width, conv.out_channels), np.float32)
+        return [data, pack(weight, conv, candidate)], out
+    if isinstance(signature, Sizes):
+        data = _floats(random, signature.rows, signature.depth)
+        weight = _floats(random, signature.depth, signature.columns)
+        return [data, panels(weight, candidate.width)], np.zeros((signature.rows, signature.columns), np.float32)
+    return _of_tiles(signature, candidate, random)
+
+
+def _of_tiles(product: Product, block: Any, random: np.random.Generator) -> tuple[list[Array], Array]:
+    rows = (product.height - 1) * product.stride_y + product.kernel_y
+    columns = (product.width - 1) * product.stride_x + product.kernel_x
+    inner = _numbers(random, product.dtype, 1, rows, columns, product.inputs)
+    weight_type = product.dtype if product.dtype == BITS else "int8"
+    weight = _numbers(random, weight_type, product.outputs, product.kernel_y, product.kernel_x, product.inputs)
+    height, width = padded_shape(product, block)
+    data = np.zeros((1, height, width, product.inputs), inner.dtype)
+    data[:, :rows, :columns] = inner[:, :height, :width]
+    out = np.zeros((1, product.height, product.width, product.outputs), INSTRUCTIONS[product.dtype][1])
+    return [data, packed_weight(weight, product, block), configuration(block)], out
+
+
+def _function(signature: Any, candidate: Any, inputs: list[Array]) -> tirx.PrimFunc:
+    if isinstance(signature, Product):
+        return kernel(signature, candidate)
+    data, weight = (
+        te.placeholder(array.shape, "float32", name=name)
+        for array, name in zip(inputs, ("data", "weight"), strict=True)
+    )
+    if isinstance(signature, Conv):
+        return te.create_prim_func([data, weight, direct(data, weight, signature, candidate)])
+    return te.create_prim_func([data, weight, panel_product(data, weight, signature.columns)])
+
+
+def _floats(random: np.random.Generator, *shape: int) -> Array:
+    return random.standard_normal(shape, np.float32)
+
+
+def _numbers(random: np.random.Generator, dtype: str, *shape: int) -> Array:
+    if dtype == BITS:
+        return _floats(random, *shape).astype(ml_dtypes.bfloat16).view(np.uint16)
+    limits = np.iinfo(dtype)
+    return random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+def agree(one: Array, other: Array) -> bool:
+    """Whether two candidates computed the same, but for the order of their sums."""
+    if one.dtype.kind != "f":
+        return np.array_equal(one, other)
+    largest = float(np.abs(one).max(initial=0.0))
+    return bool(np.abs(one - other).max(initial=0.0) <= ANOTHER_ORDER * largest)
