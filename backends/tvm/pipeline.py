@@ -15,6 +15,9 @@ from lwc.backends.tvm.lowering.integer_arithmetic import quantization_arithmetic
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import scheduled
 
+# Vectors that end beyond the last element become masked loads and stores instead of scalar loops.
+MASKED = {"tirx.enable_buffer_level_predication": True}
+
 
 def compile_module(mod: IRModule, machine: Machine) -> relax.VMExecutable:
     """Machine code of every function of the module."""
@@ -78,7 +81,5 @@ def plan(mod: IRModule, machine: Machine) -> IRModule:
 def generate(planned: IRModule, machine: Machine) -> relax.VMExecutable:
     """Machine code of a module whose memory is planned."""
     target = tvm.target.Target(machine.llvm())
-    # Vectors that end beyond the last element become masked loads and stores instead of scalar loops.
-    config = {"tirx.enable_buffer_level_predication": True}
-    with target, tvm.transform.PassContext(opt_level=3, config=config):
+    with target, tvm.transform.PassContext(opt_level=3, config=MASKED):
         return tvm.compile(planned, target, relax_pipeline=None, tir_pipeline="default")

@@ -10,11 +10,12 @@ import onnx
 import onnxruntime
 import tvm
 from onnx import helper, numpy_helper
-from tvm import relax, tirx
+from tvm import relax, te, tirx
 
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.machine import KIB, Machine
-from lwc.backends.tvm.pipeline import generate, lower, plan
+from lwc.backends.tvm.pipeline import MASKED, generate, lower, plan
+from lwc.backends.tvm.schedules import scheduled
 from lwc.compiler.core.model import Model
 
 # Sums of some thousand products of numbers around one, in another order.
@@ -54,3 +55,15 @@ def difference(proto: onnx.ModelProto, machine: Machine, seed: int = 0) -> float
     got = (found if hasattr(found, "numpy") else found[0]).numpy()
     assert got.shape == want.shape
     return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6))
+
+
+def computed(tensors: Sequence[te.Tensor], inputs: Sequence[np.ndarray], machine: Machine) -> np.ndarray:
+    """The last of `tensors` as the scheduled function computes it from the others, which hold `inputs`."""
+    func = scheduled(te.create_prim_func(list(tensors)).with_attr("global_symbol", "main"), machine)
+    target = tvm.target.Target(machine.llvm())
+    with target, tvm.transform.PassContext(opt_level=3, config=MASKED):
+        library = tvm.compile(tvm.IRModule({"main": func}), target)
+    shape = [int(extent) for extent in tensors[-1].shape]
+    result = tvm.runtime.tensor(np.full(shape, 7, str(tensors[-1].dtype)))
+    library["main"](*(tvm.runtime.tensor(array) for array in inputs), result)
+    return result.numpy()

@@ -8,8 +8,8 @@ from tvm.ir import Call, TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
-# A value that is used more than once is computed again if that takes no more than so many nodes.
-CHEAP_NODES = 8
+# A value that is used more than once is computed again if that takes no more loads, and no function.
+CHEAP_LOADS = 4
 
 
 def inlined(func: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -37,7 +37,7 @@ def _worth(s: Schedule, block: SBlockRV) -> bool:
 
 
 def _cheap(value: tirx.Expr) -> bool:
-    nodes: list[object] = []
+    loads: list[TensorLoad] = []
     calls: list[Call] = []
-    tvm_ffi.structural_walk(value, [(Call, calls.append), (TensorLoad, nodes.append), (tirx.Expr, nodes.append)])
-    return not calls and len(nodes) <= CHEAP_NODES
+    tvm_ffi.structural_walk(value, [(Call, calls.append), (TensorLoad, loads.append)])
+    return not calls and len(loads) <= CHEAP_LOADS
