@@ -25,7 +25,7 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +51,20 @@ NEWEST_IR = 11
 RANDOM = ("bernoulli", "dropout", "multinomial", "randomnormal", "randomuniform")
 # Operators' formal inputs that decide how large the result is; in models they are constants.
 SIZES = frozenset(
-    (
-        "K M axes axis block_shape cond condition delta depth dft_length ends frame_length frame_step image_shape "
-        "iou_threshold k limit lower_edge_hertz max_output_boxes_per_class num_mel_bins output_shape pads ratio repeats "
-        "roi sample_rate scales score_threshold shape size sizes split start starts steps training_mode "
-        "upper_edge_hertz ConstantOfShape.input"
-    ).split()
+    {"K", "M", "axes", "axis", "block_shape", "cond", "condition", "delta", "depth", "dft_length"}
+    | {"ends", "frame_length", "frame_step", "image_shape", "iou_threshold", "k", "limit"}
+    | {"lower_edge_hertz", "max_output_boxes_per_class", "num_mel_bins", "output_shape", "pads", "ratio"}
+    | {"repeats", "roi", "sample_rate", "scales", "score_threshold", "shape", "size", "sizes", "split"}
+    | {"start", "starts", "steps", "training_mode", "upper_edge_hertz", "ConstantOfShape.input"}
 )
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model with one set of inputs and the outputs to expect (None: those of ONNX Runtime)."""
+    """A model with one set of inputs and the outputs to expect (None: those of ONNX Runtime).
+
+    sizes: names of inputs that say sizes, see SIZES
+    """
 
     name: str
     model: onnx.ModelProto
@@ -70,6 +72,7 @@ class Case:
     expected: list[Any] | None
     rtol: float
     atol: float
+    sizes: frozenset[str] = frozenset()
 
 
 Runner = Callable[[Case], Sequence[Any]]
@@ -78,9 +81,13 @@ Runner = Callable[[Case], Sequence[Any]]
 def cases() -> Iterator[Case]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
+        sizes: dict[str, frozenset[str]] = {}
         for found in loader.load_model_tests(kind="node"):
             inputs, outputs = found.data_sets[0]
-            yield _case(f"node/{found.name}", found.model, inputs, outputs, found.rtol, found.atol)
+            case = _case(f"node/{found.name}", found.model, inputs, outputs, found.rtol, found.atol)
+            whole = sizes.get(found.name.removesuffix("_expanded"), frozenset())  # the operator that was expanded
+            sizes[found.name] = _sizes(case.model) | whole
+            yield replace(case, sizes=sizes[found.name])
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
         for folder in sorted((DATA / kind).iterdir()):
             model = onnx.load(folder / "model.onnx")
@@ -155,20 +162,21 @@ def run_fixed(case: Case) -> Sequence[Any]:
 
 
 def _fixed(case: Case) -> Case:
+    fixed = {name for name in case.sizes if isinstance(case.feeds.get(name), np.ndarray)}
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
-    fixed = {
-        name
-        for node in model.graph.node
-        for name, formal in _formal_inputs(node, model)
-        if (formal in SIZES or f"{node.op_type}.{formal}" in SIZES) and isinstance(case.feeds.get(name), np.ndarray)
-    }
     kept = [value for value in model.graph.input if value.name not in fixed]
     del model.graph.input[:]
     model.graph.input.extend(kept)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(case.feeds[name], name) for name in sorted(fixed))
-    feeds = {name: array for name, array in case.feeds.items() if name not in fixed}
-    return Case(case.name, model, feeds, case.expected, case.rtol, case.atol)
+    return replace(case, model=model, feeds={name: array for name, array in case.feeds.items() if name not in fixed})
+
+
+def _sizes(model: onnx.ModelProto) -> frozenset[str]:
+    named = [(node, *pair) for node in model.graph.node for pair in _formal_inputs(node, model)]
+    return frozenset(
+        name for node, name, formal in named if formal in SIZES or f"{node.op_type}.{formal}" in SIZES
+    )
 
 
 def _formal_inputs(node: onnx.NodeProto, model: onnx.ModelProto) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from tvm import relax
 
 from lwc.backends.tvm.lowering import (
     bounds,
+    casts,
     control_flow,
     elementwise,
     normalization,
@@ -33,6 +34,7 @@ SubgraphRule = Callable[[control_flow.Walker, Sequence[Any], dict[str, Any]], li
 
 RULES: Mapping[str, Rule] = {
     **bounds.RULES,
+    **casts.RULES,
     **elementwise.RULES,
     **normalization.RULES,
     **padding.RULES,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import tvm
-from tvm import relax, te
+from tvm import relax
 
+from lwc.backends.tvm.lowering.casts import reinterpreted
 from lwc.backends.tvm.lowering.expressions import array_of, const, constant_array, dtype_of, ints_of, like, shape_of
 
 Builder = relax.BlockBuilder
@@ -51,10 +51,7 @@ def bit_cast(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) 
     if "bool" in (to, dtype_of(inputs[0])):
         raise NotImplementedError("bits of booleans.")
 
-    def reinterpreted(x: te.Tensor) -> te.Tensor:
-        return te.compute(x.shape, lambda *i: tvm.tirx.reinterpret(to, x(*i)), name="bitcast")
-
-    return bb.call_te(reinterpreted, inputs[0], primfunc_name_hint="bitcast")
+    return reinterpreted(bb, inputs[0], to)
 
 
 def cumulative_product(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
@@ -107,6 +104,15 @@ def matmul(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) ->
     return relax.op.astype(relax.op.matmul(a, b, out_dtype="float32"), kind)
 
 
+def softmax(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Softmax over one axis (opset 13); 16-bit floats are summed as float32."""
+    (x,) = inputs
+    kind, axis = dtype_of(x), attrs.get("axis", -1)
+    if kind not in ("float16", "bfloat16"):
+        return relax.op.nn.softmax(x, axis)
+    return relax.op.astype(relax.op.nn.softmax(relax.op.astype(x, "float32"), axis), kind)
+
+
 RULES = {
     "BitCast": bit_cast,
     "CumProd": cumulative_product,
@@ -115,6 +121,7 @@ RULES = {
     "IsInf": is_infinite,
     "MatMul": matmul,
     "Pow": power,
+    "Softmax": softmax,
     "Softplus": softplus,
     "Tile": tile,
 }

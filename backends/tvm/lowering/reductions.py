@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tvm import relax
+from tvm import relax, te, tirx
 
 from lwc.backends.tvm.lowering.expressions import const, dims_of, dtype_of, ints_of, shape_of
 
@@ -28,9 +28,27 @@ def _extreme(reduce: Callable[..., relax.Expr], empty: float) -> Callable[..., r
             return _filled(shape_of(x), axes, keep, dtype_of(x), empty)
         if dtype_of(x) == "bool":
             return relax.op.astype(reduce(relax.op.astype(x, "int8"), axes, keep), "bool")
+        if dtype_of(x).startswith("float"):
+            return bb.call_te(_reduced, x, axes, keep, empty, primfunc_name_hint="max" if empty < 0 else "min")
         return reduce(x, axes, keep)
 
     return rule
+
+
+def _reduced(x: te.Tensor, axes: list[int], keep: bool, start: float) -> te.Tensor:
+    """Relax's own reduction starts from the largest finite number, and so loses infinities."""
+    choose = tirx.max if start < 0 else tirx.min
+    reducer = te.comm_reducer(lambda a, b: choose(a, b), lambda kind: tirx.const(start, kind), name="extreme")
+    around = [te.reduce_axis((0, x.shape[axis]), f"k{axis}") for axis in axes]
+    kept = [axis for axis in range(len(x.shape)) if keep or axis not in axes]
+
+    def element(*place: tirx.Var) -> tirx.Expr:
+        outer = dict(zip(kept, place, strict=True))
+        inner = dict(zip(axes, around, strict=True))
+        return reducer(x(*(inner.get(a, outer.get(a)) for a in range(len(x.shape)))), axis=around)
+
+    shape = [1 if axis in axes else x.shape[axis] for axis in kept]
+    return te.compute(shape, element, name="extreme")
 
 
 def _axes(inputs: list[Any], attrs: dict[str, Any]) -> list[int]:
