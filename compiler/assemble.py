@@ -67,7 +67,11 @@ def assemble_report(
             "compiled_bytes": proof.compiled_bytes,
             "ratio": proof.original_bytes / max(1, proof.compiled_bytes),
         },
-        memory={"original_peak_mb": proof.original_peak_mb, "compiled_peak_mb": proof.compiled_peak_mb},
+        memory={
+            "original_peak_mb": proof.original_peak_mb,
+            "compiled_peak_mb": proof.compiled_peak_mb,
+            "planned_activations_mb": None if proof.activation_bytes is None else proof.activation_bytes / 1e6,
+        },
         sites=site_reports(sized_for(prepared.clean, prepared.feeds), space, proof.kept.plan, reverted),
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
         skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_left_alone(prepared)),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, Port, Session
+from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, PlansMemory, Port, Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy, Latency, LatencyPair, OutputFidelity
@@ -63,7 +63,7 @@ class Proof:
     """What was measured of the candidate that was kept.
 
     raced: median milliseconds of the best candidate of each backend, side by side; of the kept one's, its own
-    inputs, outputs: of its session
+    inputs, outputs: of its session;  activation_bytes: of one run, where its runtime plans them
     """
 
     kept: Candidate
@@ -78,6 +78,7 @@ class Proof:
     raced: Mapping[str, float]
     inputs: Sequence[Port]
     outputs: Sequence[Port]
+    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def prove(
         before, after = _peak(original.candidate, original.folder, feeds), _peak(entry.candidate, folder, feeds)
     return Proof(
         entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, before, after,
-        tuple(rejected[strict]), raced, inputs, outputs,
+        tuple(rejected[strict]), raced, inputs, outputs, _activations(entry.candidate.backend, folder),
     )  # fmt: skip
 
 
@@ -277,6 +278,10 @@ def _build(candidate: Candidate, folder: Path, portable: bool) -> _Entry:
     folder.mkdir()
     candidate.backend.build(candidate.model, candidate.target, BuildOptions(folder, portable, shapes=candidate.shapes))
     return _Entry(candidate, folder, sum(path.stat().st_size for path in folder.iterdir()))
+
+
+def _activations(backend: Backend, folder: Path) -> int | None:
+    return backend.activation_bytes(folder) if isinstance(backend, PlansMemory) else None
 
 
 def _peak(candidate: Candidate, folder: Path, feeds: Sample) -> float | None:

@@ -13,7 +13,7 @@ from lwc import backends
 from lwc.backends.serving import MODEL_FILE, blame, refuse_foreign, tapped
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.bundle import bundle
-from lwc.backends.tvm.chain import load_parts, open_part, open_parts, store_parts
+from lwc.backends.tvm.chain import load_parts, open_part, open_parts, planned_bytes, store_parts
 from lwc.backends.tvm.compiled import refusal
 from lwc.backends.tvm.cut import Part, cut
 from lwc.backends.tvm.errors import convert
@@ -117,6 +117,11 @@ class Tvm:
         contents = {"signature": json.loads(signature.to_json()), "variants": variants}
         (options.folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         return tuple(sorted(path.name for path in options.folder.iterdir()))
+
+    def activation_bytes(self, folder: Path) -> int | None:
+        """Of what `build` wrote: the parts that TVM runs; None where it was built for no shapes."""
+        variants = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))["variants"]
+        return planned_bytes(variants[0]["parts"], folder) if variants else None
 
     def load(self, folder: Path, target: Target) -> Session:
         """Open what `build` wrote. Raises BadInput when it is not there or cannot be read.

@@ -11,7 +11,7 @@ from lwc import backends
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.compiled import compile_model
 from lwc.backends.tvm.cut import Part
-from lwc.backends.tvm.export import export, load
+from lwc.backends.tvm.export import activation_bytes, export, load
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import Program
 from lwc.backends.tvm.session import TvmSession
@@ -76,6 +76,11 @@ def store_parts(parts: Sequence[Part], target: Target, folder: Path) -> list[str
             part.model.save(folder / name)
         names.append(name)
     return names
+
+
+def planned_bytes(names: Sequence[str], folder: Path) -> int | None:
+    """Activations of the parts that TVM runs, of those `store_parts` named."""
+    return activation_bytes(folder, [name for name in names if not name.endswith(ONNX)])
 
 
 def load_parts(names: Sequence[str], signature: Signature, folder: Path, target: Target) -> Session:

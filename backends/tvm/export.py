@@ -65,6 +65,12 @@ def load(folder: Path, name: str = NAME) -> tuple[Program, Signature]:
         raise BadInput(f"'{folder}' cannot be loaded ({str(error).splitlines()[0]}).", "Compile it again.") from error
 
 
+def activation_bytes(folder: Path, names: Sequence[str]) -> int | None:
+    """Of the programs of these names that `export` wrote, together; None where one does not know."""
+    known = [json.loads(_paths(folder, name)[2].read_text(encoding="utf-8"))["activation_bytes"] for name in names]
+    return None if None in known else sum(known)
+
+
 def _module(library: Path) -> Any:
     return tvm.runtime.load_module(str(library.absolute()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,4 +103,13 @@ class Backend(Protocol):
 
     def load(self, folder: Path, target: Target) -> Session:
         """Open what `build` wrote."""
+        ...
+
+
+@runtime_checkable
+class PlansMemory(Protocol):
+    """A backend that plans when it compiles where the values of a run lie."""
+
+    def activation_bytes(self, folder: Path) -> int | None:
+        """Of all intermediate values and outputs of one run of what `build` wrote; None where their shapes are open."""
         ...

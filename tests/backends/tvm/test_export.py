@@ -10,7 +10,7 @@ import pytest
 tvm = pytest.importorskip("tvm")
 
 from lwc.backends.signature import Signature  # noqa: E402
-from lwc.backends.tvm.export import export, load  # noqa: E402
+from lwc.backends.tvm.export import activation_bytes, export, load  # noqa: E402
 from lwc.backends.tvm.importer import import_model  # noqa: E402
 from lwc.backends.tvm.machine import Machine  # noqa: E402
 from lwc.backends.tvm.program import Program, compile_program  # noqa: E402
@@ -55,9 +55,9 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def edited(folder: Path, **changes: Any) -> None:
-    data = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**data, **changes}))
+def edited(folder: Path, name: str = "model", **changes: Any) -> None:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_what_is_loaded_gives_the_same_bits(stored: tuple[Path, list[Any]]) -> None:
@@ -147,3 +147,11 @@ def test_activations_of_one_elementwise_function_are_its_output() -> None:
 def test_activations_of_open_shapes_are_not_known() -> None:
     model = model_of("(float[N,32] x) => (float[N,32] y) { r = Softmax(x) y = Neg(r) }")
     assert compile_program(import_model(model), HERE).activation_bytes is None
+
+
+def test_activations_of_stored_programs_add_up(tmp_path: Path) -> None:
+    for k in range(2):
+        export(*compiled(f"(float[{k + 1},4] x) => (float[{k + 1},4] y) {{ y = Neg(x) }}"), tmp_path, HERE, f"part{k}")
+    assert activation_bytes(tmp_path, ["part0", "part1"]) == 16 + 32
+    edited(tmp_path, "part0", activation_bytes=None)
+    assert activation_bytes(tmp_path, ["part0", "part1"]) is None

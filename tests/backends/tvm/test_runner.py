@@ -24,7 +24,7 @@ import lwc
 from lwc.backends.onnxruntime.build import OnnxRuntime
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.bundle import FOLDER, RUNNER, build_runner, bundle
-from lwc.backends.tvm.export import export
+from lwc.backends.tvm.export import activation_bytes, export
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import compile_program
@@ -283,6 +283,7 @@ def test_a_model_compiled_for_another_processor_is_kept_whatever_its_speed_here(
     except MissingDependency as error:
         pytest.skip(str(error))
     assert artifact.report.backend == "tvm"
+    assert artifact.report.memory["planned_activations_mb"] == activation_bytes(artifact.folder, ["model"]) / 1e6
     run = Runner((*emulator, str(artifact.folder / FOLDER / RUNNER)), artifact.folder)
     assert run(artifact.folder, "--output", tmp_path / "out.npz").returncode == 0
     assert list(np.load(tmp_path / "out.npz")) == list(reference())
