@@ -23,7 +23,7 @@ from lwc.backends.tvm.processor import standing_in
 from lwc.backends.tvm.profile import profile
 from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
 from lwc.backends.tvm.toolchain import is_native
-from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
+from lwc.compiler.core.backend import Backend, BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import BFloat16, Float
@@ -157,5 +157,5 @@ class Tvm:
         return (Part(model, True),)
 
 
-def _reference() -> backends.Backend:
+def _reference() -> Backend:
     return backends.get(backends.REFERENCE)
