@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+tvm = pytest.importorskip("tvm")
+from tvm import te, tirx
+
+from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules import scheduled
+from lwc.backends.tvm.testing import NARROW, computed
+from lwc.compiler.core.target import host
+
+WIDE = Machine.of(host())
+# Of results in float32, against the C library's in float64.
+RELATIVE = 1e-6
+NORMAL = np.finfo("float32").tiny
+FUNCTIONS: dict[str, tuple[Callable[[tirx.Expr], tirx.Expr], Callable[[float], float]]] = {
+    "exp": (tirx.exp, lambda x: math.exp(min(x, 700))),
+    "tanh": (tirx.tanh, math.tanh),
+    "erf": (tirx.erf, math.erf),
+    "sigmoid": (tirx.sigmoid, lambda x: 1 / (1 + math.exp(min(-x, 700)))),
+}
+RANGE = np.concatenate(
+    [np.linspace(-100, 100, 20_011), np.linspace(-5, 5, 20_011), np.logspace(-30, 2, 300), -np.logspace(-30, 2, 300)]
+).astype("float32")
+
+
+def values(name: str, x: np.ndarray, machine: Machine = WIDE) -> np.ndarray:
+    source = te.placeholder(x.shape)
+    return computed([source, te.compute(x.shape, lambda i: FUNCTIONS[name][0](source[i]))], [x], machine)
+
+
+@pytest.mark.parametrize("machine", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_near_the_exact_value_wherever_that_is_a_normal_number(name: str, machine: Machine) -> None:
+    want = np.array([FUNCTIONS[name][1](float(x)) for x in RANGE])
+    got = values(name, RANGE, machine).astype("float64")
+    normal = (np.abs(want) > NORMAL) & (np.abs(want) < np.finfo("float32").max)
+    assert np.all(np.abs(got - want)[normal] <= RELATIVE * np.abs(want)[normal])
+    assert np.all(np.abs(got[np.abs(want) <= NORMAL]) <= NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("exp", 0, np.inf), ("tanh", -1, 1), ("erf", -1, 1), ("sigmoid", 0, 1)]
+)
+def test_infinities_have_limits_and_nan_stays(name: str, low: float, high: float) -> None:
+    got = values(name, np.array([-np.inf, np.inf, np.nan], "float32"))
+    np.testing.assert_allclose(got, [low, high, np.nan], rtol=RELATIVE)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_function_is_called(name: str) -> None:
+    source = te.placeholder((64,))
+    result = te.compute((64,), lambda i: FUNCTIONS[name][0](source[i]))
+    func = scheduled(te.create_prim_func([source, result]).with_attr("global_symbol", "main"), WIDE)
+    assert f"T.{name}(" not in func.script()
+
+
+def test_doubles_keep_the_c_library() -> None:
+    source = te.placeholder((5,), "float64")
+    x = np.linspace(-1, 1, 5)
+    got = computed([source, te.compute((5,), lambda i: tirx.exp(source[i]))], [x], WIDE)
+    np.testing.assert_allclose(got, np.exp(x), rtol=1e-14)
