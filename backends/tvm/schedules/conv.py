@@ -22,16 +22,20 @@ from lwc.backends.tvm.schedules.statements import (
     digits,
     local,
     parallel,
+    prefetch,
     sequence,
     stepped,
     store,
     unrolled,
     vector,
+    whole_step,
     worth_threads,
 )  # fmt: skip
 
 ANNOTATION = "lwc.conv"
 UNROLL = 4
+FLOAT_BYTES = 4
+LINE_BYTES = 64
 
 
 def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -66,16 +70,25 @@ class Kernel:
     def rows(self) -> Rows:
         return Rows(self.conv, self.tile.pixels)
 
+    @property
+    def task_rows(self) -> int:
+        """Tasks along the pixels of a block of channels."""
+        return self.rows.count if self.conv.pointwise else self.conv.out_height
+
+    @property
+    def weights_stay(self) -> bool:
+        """Whether the second cache holds all weights: else every block of them is used for all rows at once."""
+        return self.conv.out_channels * self.conv.steps * FLOAT_BYTES <= self.machine.l2_bytes // 2
+
     def body(self) -> tirx.Stmt:
         """Tasks over cores: rows of a block of channels, or tiles where rows need not be told apart."""
         conv, tile = self.conv, self.tile
-        blocks, rows = conv.groups * tile.blocks(conv), self.rows.count if conv.pointwise else conv.out_height
-        weights_stay = conv.out_channels * conv.steps * 4 <= self.machine.l2_bytes // 2
-        radix = [conv.batch, rows, blocks] if weights_stay else [conv.batch, blocks, rows]
+        blocks, rows, stay = conv.groups * tile.blocks(conv), self.task_rows, self.weights_stay
+        radix = [conv.batch, rows, blocks] if stay else [conv.batch, blocks, rows]
 
         def task(index: Any) -> tirx.Stmt:
             n, second, third = digits(index, radix)
-            row, block = (second, third) if weights_stay else (third, second)
+            row, block = (second, third) if stay else (third, second)
             if conv.pointwise:
                 return self.tile_at(n, block, 0, self.rows.start(row), None)
             return self.rows.tiles(lambda x, border: self.tile_at(n, block, row, x, border))
@@ -100,20 +113,45 @@ class Kernel:
 
     def taps(self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, border: int | None) -> tirx.Stmt:
         """All products of one kernel row."""
-        conv = self.conv
+        conv, whole = self.conv, (0, self.tile.pixels)
+        row = x // self.tile.pixels if conv.pointwise else y
         if border is None and conv.dilation_x == 1 and conv.groups == 1:
-            return stepped(conv.kernel_width * conv.group_in, UNROLL, lambda r: self.step(
-                sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, (0, self.tile.pixels)
-            ))  # fmt: skip
-        spans = [(0, self.tile.pixels) if border is None else self.rows.span(border, kx)
-                 for kx in range(conv.kernel_width)]  # fmt: skip
+            return stepped(
+                conv.kernel_width * conv.group_in, UNROLL,
+                lambda r: self.step(sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, whole),
+                self.ahead(block, row, ky, conv.kernel_width * conv.group_in),
+            )  # fmt: skip
+        spans = [whole if border is None else self.rows.span(border, kx) for kx in range(conv.kernel_width)]
 
         def tap(kx: int) -> tirx.Stmt:
             return stepped(
-                conv.group_in, UNROLL, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx])
+                conv.group_in, UNROLL, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx]),
+                self.ahead(block, row, ky * conv.kernel_width + kx, conv.group_in),
             )  # fmt: skip
 
         return sequence([tap(kx) for kx, (start, stop) in enumerate(spans) if start < stop])
+
+    def ahead(self, block: Any, row: Any, loop: Any, extent: int) -> Callable[[Any], tirx.Stmt] | None:
+        """Fetches the next block's weights, a part with every row, where they come from beyond the second cache.
+
+        loop: which of a row's loops of `extent` steps it is
+        """
+        conv, tile = self.conv, self.tile
+        rows, blocks = self.task_rows, conv.groups * tile.blocks(conv)
+        if self.weights_stay or rows == 1 or blocks == 1:
+            return None
+        step = whole_step(extent, UNROLL)
+        lines = -(-step * tile.channels * FLOAT_BYTES // (LINE_BYTES * rows))
+        following = tirx.min(block + 1, blocks - 1)
+
+        def fetch(round_: Any) -> tirx.Stmt:
+            first = (row * (conv.steps // step) + loop * (extent // step) + round_) * lines
+            floats = LINE_BYTES // FLOAT_BYTES
+            return sequence([
+                prefetch(self.weight, [following, 0, 0, 0, (first + line) * floats]) for line in range(lines)
+            ])  # fmt: skip
+
+        return fetch
 
     def step(
         self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, kx: Any, c: Any, span: tuple[int, int]

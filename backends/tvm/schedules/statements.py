@@ -37,10 +37,29 @@ def vector(lanes: int, body: Body) -> tirx.Stmt:
     return _loop(lanes, body, ForKind.VECTORIZED, 0)
 
 
-def stepped(extent: int, step: int, body: Body) -> tirx.Stmt:
-    """A serial loop whose body is repeated `step` times, or fewer where that does not divide the extent."""
-    step = next(size for size in range(min(step, extent), 0, -1) if extent % size == 0)
-    return serial(extent // step, lambda outer: unrolled(step, lambda inner: body(outer * step + inner)))
+def stepped(extent: int, step: int, body: Body, before: Body | None = None) -> tirx.Stmt:
+    """A serial loop whose body is repeated `step` times, or fewer where that does not divide the extent.
+
+    before: of the loop's counter, what comes ahead of the repetitions
+    """
+    step = whole_step(extent, step)
+
+    def round_(outer: Any) -> tirx.Stmt:
+        repeated = unrolled(step, lambda inner: body(outer * step + inner))
+        return repeated if before is None else sequence([before(outer), repeated])
+
+    return serial(extent // step, round_)
+
+
+def whole_step(extent: int, most: int) -> int:
+    """The greatest divisor of `extent` up to `most`."""
+    return next(size for size in range(min(most, extent), 0, -1) if extent % size == 0)
+
+
+def prefetch(buffer: tirx.Buffer, indices: Sequence[Any]) -> tirx.Stmt:
+    """Fetch the line of an element into the second cache; harmless past the buffer's end."""
+    numbers = (tirx.const(number, "int32") for number in (0, 2, 1))  # to read, into L2, data
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(buffer[indices]), *numbers))
 
 
 def sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
