@@ -1,4 +1,4 @@
-"""The whole story of `lwc compile` on one screen: prepare, decide, prove, write."""
+"""The whole story of `lwc compile` on one screen: prepare, decide, tune, prove, write."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from lwc.compiler.prove import (
 )
 from lwc.compiler.search.decide import MEASURED
 from lwc.compiler.search.find import Revert
+from lwc.compiler.tuning import refuse_tuning, tune
 
 
 def compile_model(model: Model, options: CompileOptions, progress: Progress | None = None) -> Artifact:
@@ -37,6 +38,7 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
     """
     out = options.destination(model.source)
     check_destination(out)
+    refuse_tuning(options)
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
     judge = Judge(prepared, options.max_drop, options.seed)
@@ -48,6 +50,7 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
     with replacing(out) as folder:
         with timings.stage("build", "Building the candidates"):
             candidates, skipped = candidates_of(prepared, decisions, only_plan=options.plan is not None)
+        tune(candidates, options, timings)
         with timings.stage("verify", "Measuring against the original"):
             proof = prove(prepared, judge, candidates, folder, options)
             check_budgets(proof, options)

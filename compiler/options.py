@@ -45,7 +45,7 @@ class CompileOptions:
     metric: one of METRICS, 'module:attr', function(outputs, sample) -> float, or a class with update and compute
     max_drop: the metric may fall by so much, absolute;  max_latency_ms, max_size_mb: hard budgets
     best_effort: write the best found even over budget;  pareto: the plans that no other beats, too
-    portable: standard ONNX operators only
+    tune_minutes: for measuring kernels, by runtimes that write their own;  portable: standard ONNX operators only
     plan: apply this plan and search nothing;  shape: input name -> fixed shape
     max_memory_gb: what statistics and kept activations take, beside the models and their sessions, in 1e9 bytes
     """
@@ -78,6 +78,8 @@ class CompileOptions:
     def __post_init__(self) -> None:
         _check_names(self)
         _check_numbers(self)
+        if self.tune_minutes and self.no_cache:
+            raise UsageError("What --tune finds is kept in the cache.", "Leave out --no-cache, or --tune.")
         for is_asked, refusal in NOT_YET:
             if is_asked(self):
                 raise refusal(self)
@@ -261,9 +263,5 @@ NOT_YET: tuple[tuple[Callable[[CompileOptions], bool], Callable[[CompileOptions]
     (
         lambda o: o.sparsity != "none",
         lambda o: UsageError("This version of lwc does not sparsify.", "Leave --sparsity out."),
-    ),
-    (
-        lambda o: o.tune_minutes > 0,
-        lambda o: UsageError("This version of lwc has no kernels to tune.", "Leave --tune out."),
     ),
 )

@@ -100,7 +100,7 @@ class Prepared:
 def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepared:
     """Check, clean and run the original. Raises BadInput and its children, UsageError, MissingDependency."""
     backend = reference_backend(options)
-    asked = replace(find_target(options.target), portable=options.portable)
+    asked = replace(find_target(options.target), portable=options.portable, tuned=options.cache_folder)
     target = backend.narrow(asked)
     refuse_precision(options.precision, {one.name: one.narrow(asked) for one in runtimes(options)})
     if options.shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from lwc.backends.tvm.processor import standing_in
 from lwc.backends.tvm.profile import profile
 from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
 from lwc.backends.tvm.toolchain import is_native
+from lwc.backends.tvm.tuning import tune_models
 from lwc.compiler.core.backend import Backend, BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import BFloat16, Float
+from lwc.compiler.core.progress import Progress
 from lwc.compiler.core.target import Target
 
 CONTENTS = "parts.json"  # the signature, and for each set of shapes the parts in the order they run
@@ -95,6 +97,21 @@ class Tvm:
         parts = self.parts(fixed(model, shapes[0]), target)
         steps = [(open_part(part, target), part.model) for part in parts]
         return profile(steps, [feed for feed, own in zip(feeds, shapes, strict=True) if own == shapes[0]], runs)
+
+    def tune(
+        self, models: Sequence[tuple[Model, Mapping[str, tuple[int, ...]]]], target: Target, seconds: float,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        """Find faster kernels for models of these shapes, and keep them in the folder `target.tuned`.
+
+        Raises UsageError where they cannot be run here, or kept.
+        """
+        sized = [(model, shapes_of(Signature.of(model), given)) for model, given in models]
+        parts = [
+            part.model for model, shapes in sized if shapes is not None
+            for part in self.parts(fixed(model, shapes), target) if part.taken
+        ]  # fmt: skip
+        tune_models(parts, target, seconds, progress)
 
     def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
         """Write model.onnx, libraries made of it for the shapes in the options, and what they are.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lwc.compiler.core.model import Model
+from lwc.compiler.core.progress import Progress
 from lwc.compiler.core.target import Target
 
 Array = NDArray[Any]
@@ -103,6 +104,24 @@ class Backend(Protocol):
 
     def load(self, folder: Path, target: Target) -> Session:
         """Open what `build` wrote."""
+        ...
+
+
+@runtime_checkable
+class TunesKernels(Protocol):
+    """A backend that finds faster kernels by measuring them, and keeps them in the folder that targets name."""
+
+    def tune(
+        self,
+        models: Sequence[tuple[Model, Mapping[str, tuple[int, ...]]]],
+        target: Target,
+        seconds: float,
+        progress: Progress,
+    ) -> None:
+        """Measure kernels of the models, each with the shapes of its inputs. Ctrl-C ends it and keeps what was found.
+
+        Raises UsageError.
+        """
         ...
 
 

@@ -135,6 +135,11 @@ def test_best_effort_writes_what_was_found_over_budget(tmp_path: Path, samples: 
     assert artifact.report.latency.compiled.median_ms > 1e-6
 
 
+def test_tuning_is_refused_where_no_runtime_has_kernels(tmp_path: Path, samples: Any) -> None:
+    with pytest.raises(UsageError, match="kernels to tune"):
+        compile_cnn(tmp_path / "out.lwc", samples, backend="ort", tune=1.0)
+
+
 def test_a_float_result_never_changes_an_answer(tmp_path: Path, samples: Any) -> None:
     report = compile_cnn(tmp_path / "out.lwc", samples, precision="fp32").report
     assert report.fidelity["outputs"]["logits"].sqnr_db > 90

@@ -102,7 +102,6 @@ def test_refuses_a_value_out_of_range(flags: dict[str, object]) -> None:
     [
         ({"sparsity": "channels:0.5"}, UsageError),
         ({"sparsity": "2:4"}, UsageError),
-        ({"tune": 1.0}, UsageError),
     ],
     ids=str,
 )
@@ -184,3 +183,9 @@ def test_python_and_command_line_offer_every_option_by_the_same_name() -> None:
     }  # fmt: skip
     assert in_python == expected
     assert on_command_line == expected
+
+
+def test_tuning_needs_the_cache(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cache"):
+        make_options({"tune": 1.0, "no_cache": True})
+    assert make_options({"tune": 1.0, "cache": tmp_path}).tune_minutes == 1.0
