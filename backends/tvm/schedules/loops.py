@@ -63,9 +63,8 @@ def _parallel(s: Schedule, free: Sequence[LoopRV], extents: Sequence[int], work:
     """As many outer loops over the cores as give each some pieces; none where there is too little to do."""
     if 0 not in extents and work < WORTH_THREADS:
         return
-    count = next(
-        (place + 1 for place in range(len(free)) if math.prod(extents[: place + 1]) >= PIECES * machine.cores), len(free)
-    )
+    enough = (count for count in range(1, len(free)) if math.prod(extents[:count]) >= PIECES * machine.cores)
+    count = next(enough, len(free))
     s.parallel(s.fuse(*free[:count]) if count > 1 else free[0])
 
 

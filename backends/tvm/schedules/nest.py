@@ -22,7 +22,7 @@ def parallel(extent: int, body: Body, *, worth: bool = True) -> tirx.Stmt:
 
 def vector(lanes: int, body: Body) -> tirx.Stmt:
     """The body on `lanes` neighbours at once."""
-    return loop("lane", lanes, body, tirx.ForKind.VECTORIZED) if lanes > 1 else body(index(0))  # type: ignore[arg-type]
+    return loop("lane", lanes, body, tirx.ForKind.VECTORIZED) if lanes > 1 else body(index(0))
 
 
 def index(value: int) -> tirx.IntImm:

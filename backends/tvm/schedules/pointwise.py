@@ -17,7 +17,9 @@ def follows(first: Step, rest: Sequence[Step]) -> bool:
     """Whether every step after the first is elementwise and reads what came before at its own element alone."""
     inside = {first.buffer}
     for step in rest:
-        if step.reduced or math.prod(step.extents) != math.prod(first.extents) or step.extents[-1:] != first.extents[-1:]:
+        if step.reduced or math.prod(step.extents) != math.prod(first.extents):
+            return False
+        if step.extents[-1:] != first.extents[-1:]:
             return False
         for load in loads(step.value):
             if load.source in inside and not _same_element(load, step):

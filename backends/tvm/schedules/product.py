@@ -9,7 +9,7 @@ Goto and van de Geijn, Anatomy of high-performance matrix multiplication (2008),
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -103,43 +103,37 @@ class _Nest:
 
     def _task(self, task: tirx.Var) -> tirx.Stmt:
         batch, panel, row = unravel(task, (self.batch, self.panels, self.row_tiles))
-        row = row * self.tile.rows
+        row, column = row * self.tile.rows, panel * self.tile.width
+        ragged = self.shape.columns % self.tile.width
         if self.rows % self.tile.rows:
             row = tirx.min(row, self.rows - self.tile.rows)
-        column = panel * self.tile.width
-        ragged = self.shape.columns % self.tile.width
         if ragged and not self.shape.panel:
             column = tirx.min(column, self.shape.columns - self.tile.width)
-        first_row, first_column = tirx.Var("row", "int64"), tirx.Var("column", "int64")
-        place = (batch, first_row, first_column)
+        place = (batch, tirx.Var("row", "int64"), tirx.Var("column", "int64"))
         store = self._store(place, self.tile.width)
         if ragged and self.shape.panel:
-            store = tirx.IfThenElse(panel < self.panels - 1, store, self._store(place, ragged)) if self.panels > 1 \
-                else self._store(place, ragged)
-        return nest.sequence([tirx.Bind(first_row, row), tirx.Bind(first_column, column),
-                              self._clear(), self._accumulate(place), store])
+            store = tirx.IfThenElse(panel < self.panels - 1, store, self._store(place, ragged))
+        return nest.sequence([
+            tirx.Bind(place[1], row), tirx.Bind(place[2], column), self._clear(), self._accumulate(place), store,
+        ])  # fmt: skip
 
     def _clear(self) -> tirx.Stmt:
-        lanes = self.tile.lanes
-        return nest.sequence([
-            nest.vector(lanes, lambda lane, at=at: tirx.BufferStore(self.sums, self.shape.step.initial, [lane + at]))
-            for at in range(0, self.tile.rows * self.tile.width, lanes)
-        ])  # fmt: skip
+        def clear(row: int, column: tirx.Expr) -> tirx.Stmt:
+            return tirx.BufferStore(self.sums, self.shape.step.initial, [column + row * self.tile.width])
+
+        return self._each(self.tile.width, clear)
 
     def _accumulate(self, place: Place, reduced: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
         if len(reduced) < len(self.shape.step.lengths):
             length = self.shape.step.lengths[len(reduced)]
             return nest.loop("along", length, lambda var: self._accumulate(place, [*reduced, var]))
-        return nest.sequence([
-            nest.vector(self.tile.lanes, lambda lane, row=row, at=at: self._add(place, row, at + lane, reduced))
-            for row in range(self.tile.rows)
-            for at in range(0, self.tile.width, self.tile.lanes)
-        ])  # fmt: skip
 
-    def _add(self, place: Place, row: int, column: tirx.Expr, reduced: Sequence[tirx.Expr]) -> tirx.Stmt:
-        at = [column + row * self.tile.width]
-        value = self.shape.step.at(self._point(place, row, column), reduced)
-        return tirx.BufferStore(self.sums, self.shape.step.combined(tirx.BufferLoad(self.sums, at), value), at)
+        def add(row: int, column: tirx.Expr) -> tirx.Stmt:
+            at = [column + row * self.tile.width]
+            value = self.shape.step.at(self._point(place, row, column), reduced)
+            return tirx.BufferStore(self.sums, self.shape.step.combined(tirx.BufferLoad(self.sums, at), value), at)
+
+        return self._each(self.tile.width, add)
 
     def _store(self, place: Place, width: int) -> tirx.Stmt:
         """The first `width` columns of the tile, through what follows."""
@@ -149,11 +143,16 @@ class _Nest:
             store = stored(self.shape.step, self.rest, self._point(place, row, column), value, self.outputs)
             return store if width >= self.tile.width else tirx.IfThenElse(column < width, store, None)
 
-        return nest.sequence([
-            nest.vector(self.tile.lanes, lambda lane, row=row, at=at: element(row, at + lane))
-            for row in range(self.tile.rows)
-            for at in range(0, width, self.tile.lanes)
-        ])  # fmt: skip
+        return self._each(width, element)
+
+    def _each(self, width: int, body: Callable[[int, tirx.Expr], tirx.Stmt]) -> tirx.Stmt:
+        """The body for every vector of the tile's first `width` columns: its row, its columns."""
+
+        def one(row: int, at: int) -> tirx.Stmt:
+            return nest.vector(self.tile.lanes, lambda lane: body(row, at + lane))
+
+        places = [(row, at) for row in range(self.tile.rows) for at in range(0, width, self.tile.lanes)]
+        return nest.sequence([one(row, at) for row, at in places])
 
     def _point(self, place: Place, row: int, column: tirx.Expr) -> list[tirx.Expr]:
         batch, first_row, first_column = place

@@ -89,7 +89,8 @@ class _Nest:
 
     def _row(self, task: tirx.Var) -> tirx.Stmt:
         row = unravel(task, self.rows)
-        return nest.sequence([self._reduced(step, row) if step.reduced else self._each(step, row) for step in self.steps])
+        written = [self._reduced(step, row) if step.reduced else self._each(step, row) for step in self.steps]
+        return nest.sequence(written)
 
     def _each(self, step: Step, row: list[tirx.Expr], outer: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
         """Every element of the step's row."""

@@ -22,9 +22,9 @@ RUNS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthChe
 SHAPES = st.lists(st.sampled_from([1, 2, 3, 7, 16, 19, 65]), min_size=1, max_size=4)
 
 
-def one(op: str, shape: list[int], inputs: dict[str, np.ndarray] | None = None, **attributes: object) -> onnx.ModelProto:
+def one(op: str, shape: list[int], inputs: dict[str, np.ndarray] | None = None, **options: object) -> onnx.ModelProto:
     weights = inputs or {}
-    return graph([helper.make_node(op, ["x", *weights], ["y"], **attributes)], shape, weights)
+    return graph([helper.make_node(op, ["x", *weights], ["y"], **options)], shape, weights)
 
 
 @RUNS
