@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
+import onnx.numpy_helper
+import tvm
 from tvm import IRModule, relax, tirx
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map, onnx_input
 
@@ -34,6 +36,7 @@ TAKES_SHAPES = frozenset(
     {"Cast", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Reshape", "Resize", "Shape", "Slice"}
     | {"Squeeze", "Where"}
 )
+NARROW = {"int2": "int8", "int4": "int8", "uint2": "uint8", "uint4": "uint8"}
 STANDARD = ("", "ai.onnx")
 
 
@@ -72,9 +75,11 @@ class Importer(ONNXGraphImporter):
     def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
         super().__init__({name: list(shape) for name, shape in (shapes or {}).items()}, "float32", sanitize=True)
         self.at = "the graph"
+        self._nodes: dict[str, Value] = {}
         self._graph = proto.graph
         self._functions = {(function.domain, function.name): function for function in proto.functions}
         self._imports = {entry.domain: entry.version for entry in proto.opset_import}
+        self._narrow: set[str] = set()
         self.opset = max((self._imports.get(domain, 1) for domain in STANDARD), default=1)
 
     def module(self) -> IRModule:
@@ -135,6 +140,8 @@ class Importer(ONNXGraphImporter):
         self.at = caller
 
     def _outputs(self, node: onnx.NodeProto, inputs: Any) -> Sequence[Value | None]:
+        if node.op_type == "QuantizeLinear" and self._narrow.intersection(node.input):
+            raise NotImplementedError("its result has fewer than 8 bits.")
         constants = folded(node, inputs, self.opset)
         if constants is not None:
             return constants
@@ -178,6 +185,14 @@ class Importer(ONNXGraphImporter):
         if len(found) < len(node.output):
             raise NotImplementedError(f"{len(found)} of its {len(node.output)} outputs are known.")
         return found
+
+    def _parse_array(self, tensor_proto: onnx.TensorProto) -> tvm.runtime.Tensor:
+        """A weight; those of under 8 bits in bytes, which TVM computes with."""
+        array = onnx.numpy_helper.to_array(tensor_proto)
+        wider = NARROW.get(array.dtype.name)
+        if wider:
+            self._narrow.add(tensor_proto.name)
+        return tvm.runtime.tensor(array.astype(wider) if wider else array)
 
     def _parse_graph_input(self, graph: onnx.GraphProto) -> None:
         symbols: dict[str, tirx.Var] = {}

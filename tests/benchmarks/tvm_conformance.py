@@ -86,7 +86,7 @@ def cases() -> Iterator[Case]:
             inputs, outputs = found.data_sets[0]
             case = _case(f"node/{found.name}", found.model, inputs, outputs, found.rtol, found.atol)
             whole = sizes.get(found.name.removesuffix("_expanded"), frozenset())  # the operator that was expanded
-            sizes[found.name] = _sizes(case.model) | whole
+            sizes[found.name] = case.sizes | whole
             yield replace(case, sizes=sizes[found.name])
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
         for folder in sorted((DATA / kind).iterdir()):
@@ -115,7 +115,7 @@ def _case(name: str, proto: onnx.ModelProto, inputs: Any, outputs: Any, rtol: fl
     expected = None
     if outputs is not None:
         expected = [_array(item, v.type) for v, item in zip(model.graph.output, outputs, strict=False)]
-    return Case(name, model, feeds, expected, rtol, atol)
+    return Case(name, model, feeds, expected, rtol, atol, _sizes(model))
 
 
 def _array(item: Any, kind: onnx.TypeProto) -> Any:

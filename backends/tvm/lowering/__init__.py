@@ -20,13 +20,16 @@ from lwc.backends.tvm.lowering import (
     elementwise,
     normalization,
     padding,
+    quantized_lstm,
     recurrent,
     reductions,
     resize,
     scattering,
+    sequences,
     shapes,
     transposed_conv,
     variadic,
+    weights_in_blocks,
 )
 
 Rule = Callable[[relax.BlockBuilder, list[Any], dict[str, Any], int], relax.Expr]
@@ -38,13 +41,16 @@ RULES: Mapping[str, Rule] = {
     **elementwise.RULES,
     **normalization.RULES,
     **padding.RULES,
+    **quantized_lstm.RULES,
     **recurrent.RULES,
     **reductions.RULES,
     **resize.RULES,
     **scattering.RULES,
+    **sequences.RULES,
     **shapes.RULES,
     **transposed_conv.RULES,
     **variadic.RULES,
+    **weights_in_blocks.RULES,
 }
 CONTROL_FLOW: Mapping[str, SubgraphRule] = {
     "If": control_flow.branch,

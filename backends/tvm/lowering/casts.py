@@ -10,9 +10,8 @@ import tvm
 from tvm import relax, te
 from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
 
-from lwc.backends.tvm.lowering.expressions import Array, const, dtype_of
+from lwc.backends.tvm.lowering.expressions import Array, Builder, const, dtype_of
 
-Builder = relax.BlockBuilder
 SIGN = 128
 
 

@@ -9,9 +9,16 @@ import onnx
 from tvm import relax
 
 from lwc.backends.tvm.lowering.casts import reinterpreted
-from lwc.backends.tvm.lowering.expressions import array_of, const, constant_array, dtype_of, ints_of, like, shape_of
-
-Builder = relax.BlockBuilder
+from lwc.backends.tvm.lowering.expressions import (
+    Builder,
+    array_of,
+    const,
+    constant_array,
+    dtype_of,
+    ints_of,
+    like,
+    shape_of,
+)
 
 
 def power(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
@@ -75,14 +82,33 @@ def dropout(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -
 def eye_like(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """EyeLike: a constant of the input's shape."""
     kind = onnx.helper.tensor_dtype_to_np_dtype(attrs["dtype"]) if "dtype" in attrs else np.dtype(dtype_of(inputs[0]))
-    return const(np.eye(*shape_of(inputs[0]), k=attrs.get("k", 0), dtype=kind))
+    rows, columns = shape_of(inputs[0])
+    return const(np.eye(rows, columns, attrs.get("k", 0), dtype=kind))
 
 
 def softplus(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Softplus without overflow: max(x, 0) + log(1 + exp(-|x|))."""
     (x,) = inputs
-    rest = relax.op.log(relax.op.add(like(1, x), relax.op.exp(relax.op.negative(relax.op.abs(x)))))
-    return relax.op.add(relax.op.maximum(x, like(0, x)), rest)
+    small = bb.emit(relax.op.exp(relax.op.negative(relax.op.abs(x))))
+    return relax.op.add(relax.op.maximum(x, like(0, x)), _log_of_one_and(bb, small))
+
+
+def _log_of_one_and(bb: Builder, x: relax.Expr) -> relax.Expr:
+    """log(1 + x) to the last bits for small x: the rounding of 1 + x cancels (Goldberg 1991, theorem 4)."""
+    one = like(1, x)
+    total = bb.emit(relax.op.add(one, x))
+    rest = bb.emit(relax.op.subtract(total, one))
+    lost = relax.op.equal(rest, like(0, x))
+    ratio = relax.op.divide(relax.op.log(total), relax.op.where(lost, one, rest))
+    return relax.op.where(lost, x, relax.op.multiply(x, ratio))
+
+
+def mish(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Mish: x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); above 20 the factor is 1."""
+    (x,) = inputs
+    grown = bb.emit(relax.op.exp(relax.op.minimum(x, like(20, x))))
+    n = bb.emit(relax.op.multiply(grown, relax.op.add(grown, like(2, x))))
+    return relax.op.multiply(x, relax.op.divide(n, relax.op.add(n, like(2, x))))
 
 
 def tile(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
@@ -120,6 +146,7 @@ RULES = {
     "EyeLike": eye_like,
     "IsInf": is_infinite,
     "MatMul": matmul,
+    "Mish": mish,
     "Pow": power,
     "Softmax": softmax,
     "Softplus": softplus,

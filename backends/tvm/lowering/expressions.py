@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tvm
@@ -11,6 +11,7 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 Array = NDArray[Any]
+Builder: TypeAlias = relax.BlockBuilder
 Value = Any  # a relax expression, or what TVM's front end has for an optional without a value
 
 

@@ -59,7 +59,8 @@ def call_of(
     )
 
 
-def _schema(node: onnx.NodeProto, imports: Mapping[str, int]) -> onnx.defs.OpSchema | None:
+def _schema(node: onnx.NodeProto, imports: Mapping[str, int]) -> Any:
+    """The operator's schema, of type Any as onnx's stubs lack what it says of bodies; None where ONNX has none."""
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain not in imports or not onnx.defs.has(node.op_type, imports[domain], domain):
         return None
@@ -67,7 +68,7 @@ def _schema(node: onnx.NodeProto, imports: Mapping[str, int]) -> onnx.defs.OpSch
 
 
 def _standard_body(
-    schema: onnx.defs.OpSchema, node: onnx.NodeProto, inputs: Sequence[Value | None], opset: int
+    schema: Any, node: onnx.NodeProto, inputs: Sequence[Value | None], opset: int
 ) -> onnx.FunctionProto | None:
     version = max((v for v in schema.function_opset_versions if v <= opset), default=None)
     if version is not None:

@@ -7,9 +7,7 @@ from typing import Any
 import onnx
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import dims_of, dtype_of, like, shape_of
-
-Builder = relax.BlockBuilder
+from lwc.backends.tvm.lowering.expressions import Builder, dims_of, dtype_of, like, shape_of
 
 
 def layer_norm(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:

@@ -8,6 +8,7 @@ import numpy as np
 from tvm import relax
 
 from lwc.backends.tvm.lowering.expressions import (
+    Builder,
     array_of,
     const,
     constant_array,
@@ -16,9 +17,7 @@ from lwc.backends.tvm.lowering.expressions import (
     ints_of,
     shape_of,
     text_of,
-)  # fmt: skip
-
-Builder = relax.BlockBuilder
+)
 
 
 def pad(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:

@@ -14,6 +14,7 @@ from lwc.backends.tvm.lowering.expressions import const, dtype_of, shape_of, tex
 
 State = tuple[relax.Expr, ...]
 Multiply = Callable[[relax.Expr], relax.Expr]
+Recur = Callable[[relax.Expr, int, int], relax.Expr]  # a state, and the first and last of the gates that are wanted
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Cell:
 
     bb: relax.BlockBuilder
     hidden: int
-    recur: Callable[[relax.Expr, int, int], relax.Expr]
+    recur: Recur
     recur_bias: relax.Expr
     peephole: relax.Expr | None
     functions: Sequence[Activation]
@@ -123,7 +124,7 @@ def _products(bb: relax.BlockBuilder, w: relax.Expr, way: int) -> Multiply:
     return lambda x: relax.op.matmul(x, weight)
 
 
-def _recurrence(bb: relax.BlockBuilder, r: relax.Expr, way: int) -> Callable[[relax.Expr, int, int], relax.Expr]:
+def _recurrence(bb: relax.BlockBuilder, r: relax.Expr, way: int) -> Recur:
     weight = _transposed(bb, r, way)
     hidden = shape_of(weight)[0]
 
@@ -169,7 +170,7 @@ class Layer:
     def outputs(
         self,
         products: Callable[[int], Multiply],
-        recurrence: Callable[[int], Callable[[relax.Expr, int, int], relax.Expr]],
+        recurrence: Callable[[int], Recur],
         peepholes: relax.Expr | None,
     ) -> relax.Expr:
         """Y, Y_h and, of LSTM, Y_c. products, recurrence: by direction, multiplication with W and with R."""
@@ -188,7 +189,7 @@ class Layer:
         return relax.Tuple([self.bb.emit(value) for value in (y, *last)])
 
     def _walk(
-        self, way: int, multiply: Multiply, recur: Callable[[relax.Expr, int, int], relax.Expr], peepholes: Any
+        self, way: int, multiply: Multiply, recur: Recur, peepholes: Any
     ) -> tuple[list[relax.Expr], State]:
         """Each step's output in order of time, and the last state."""
         cell = self._cell(way, recur, peepholes)
@@ -226,7 +227,7 @@ class Layer:
         every = self.bb.emit(relax.op.reshape(all_steps, [self.steps, self.batch, gates]))
         return [self.bb.emit(relax.op.take(every, const(t, "int64"), axis=0)) for t in range(self.steps)]
 
-    def _cell(self, way: int, recur: Callable[[relax.Expr, int, int], relax.Expr], peepholes: Any) -> Cell:
+    def _cell(self, way: int, recur: Recur, peepholes: Any) -> Cell:
         start = (self.kind.gates + self.kind.folded) * self.hidden
         rest = relax.op.strided_slice(_direction(self.bias, way), [0], [start], [2 * self.kind.gates * self.hidden])
         peephole = None

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from lwc.backends.tvm.lowering.expressions import const, dims_of, dtype_of, ints_of, shape_of
-
-Builder = relax.BlockBuilder
+from lwc.backends.tvm.lowering.expressions import Builder, const, dims_of, dtype_of, ints_of, shape_of
 
 
 def _extreme(reduce: Callable[..., relax.Expr], empty: float) -> Callable[..., relax.Expr]:

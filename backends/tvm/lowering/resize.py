@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import Array, const, constant_array, dtype_of, shape_of, text_of
-
-Builder = relax.BlockBuilder
+from lwc.backends.tvm.lowering.expressions import Array, Builder, const, constant_array, dtype_of, shape_of, text_of
 
 ROUNDINGS: Mapping[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
@@ -78,7 +76,7 @@ def resize(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) ->
         value = _gathered(bb, value, number, indices, weights if mode != "nearest" else None)
         if coordinates == "tf_crop_and_resize":
             outside[number] = (places < 0) | (places > axis.size - 1)
-    value = _extrapolated(value, outside, attrs.get("extrapolation_value", 0.0))
+    value = _extrapolated(bb, value, outside, attrs.get("extrapolation_value", 0.0))
     return value if dtype_of(bb.normalize(value)) == kind else relax.op.astype(_rounded(value, kind), kind)
 
 
@@ -133,7 +131,7 @@ def _taps(axis: Axis, places: Array, attrs: dict[str, Any]) -> tuple[Array, Arra
     distance = (indices - places[:, None]) / stretch
     kernel = _triangle(distance) if mode == "linear" else _cubic(distance, attrs.get("cubic_coeff_a", -0.75))
     inside = (indices >= 0) & (indices <= axis.size - 1)
-    if attrs.get("exclude_outside", 0) or stretch != 1.0:
+    if attrs.get("exclude_outside", 0):
         kernel = kernel * inside
     kernel = kernel / kernel.sum(axis=1, keepdims=True)
     return np.clip(indices, 0, axis.size - 1), kernel
@@ -164,11 +162,11 @@ def _gathered(bb: Builder, x: relax.Expr, axis: int, indices: Array, weights: Ar
     return bb.emit(total)
 
 
-def _extrapolated(x: relax.Expr, outside: Mapping[int, Array], value: float) -> relax.Expr:
+def _extrapolated(bb: Builder, x: relax.Expr, outside: Mapping[int, Array], value: float) -> relax.Expr:
     for axis, flags in outside.items():
         if flags.any():
             spread = flags.reshape([-1 if a == axis else 1 for a in range(len(shape_of(x)))])
-            x = relax.op.where(const(spread, "bool"), relax.const(value, dtype_of(x)), x)
+            x = bb.emit(relax.op.where(const(spread, "bool"), relax.const(value, dtype_of(x)), x))
     return x
 
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import const, dtype_of, ints_of, shape_of, text_of
-
-Builder = relax.BlockBuilder
+from lwc.backends.tvm.lowering.expressions import Builder, const, dtype_of, ints_of, shape_of, text_of
 
 
 def col2im(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:

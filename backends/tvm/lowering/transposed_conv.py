@@ -11,9 +11,8 @@ from typing import Any
 
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import shape_of, text_of
+from lwc.backends.tvm.lowering.expressions import Builder, shape_of, text_of
 
-Builder = relax.BlockBuilder
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}
 
 
