@@ -14,6 +14,7 @@ from lwc.backends.tvm.program import Program
 from lwc.compiler.core.backend import Array, Feeds, Port
 
 ALIGNMENT = 64  # bytes; kernels load whole vectors from where an input begins
+WORTH_A_LOOK = 1 << 16  # bytes that take longer to copy than to ask where they lie
 SHARED_KINDS = "fiu"  # kinds of numbers that both sides of DLPack know
 
 
@@ -45,22 +46,29 @@ class TvmSession:
         except Exception as error:
             raise convert(error, self._name) from error
         results = [found] if len(self.outputs) == 1 and isinstance(found, tvm.runtime.Tensor) else found
-        return {port.name: _array(result) for port, result in zip(self.outputs, results, strict=True)}
+        return {port.name: _array(result, port) for port, result in zip(self.outputs, results, strict=True)}
 
     def _tensor(self, index: int, array: Array) -> Any:
-        """The array itself where it lies as kernels want it, else a copy in a buffer that is kept for this input."""
-        aligned = array.ctypes.data % ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable
-        if aligned and array.size and array.dtype.kind in SHARED_KINDS:
+        """The array itself where it is large and lies as kernels want it, else a copy that is kept for this input."""
+        if array.nbytes >= WORTH_A_LOOK and array.dtype.kind in SHARED_KINDS and _lies_well(array):
             return tvm.runtime.from_dlpack(array)
         if self._buffers[index] is None:
-            self._buffers[index] = tvm.runtime.empty(array.shape, str(array.dtype), tvm.cpu())
-        self._buffers[index].copyfrom(np.ascontiguousarray(array).reshape(array.shape))
-        return self._buffers[index]
+            buffer = tvm.runtime.empty(array.shape, str(array.dtype), tvm.cpu())
+            self._buffers[index] = buffer, np.from_dlpack(buffer) if array.dtype.kind in SHARED_KINDS else None
+        buffer, view = self._buffers[index]
+        if view is not None:
+            np.copyto(view, array)
+        else:
+            buffer.copyfrom(np.ascontiguousarray(array).reshape(array.shape))
+        return buffer
 
 
-def _array(result: Any) -> Array:
+def _lies_well(array: Array) -> bool:
+    return array.ctypes.data % ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable
+
+
+def _array(result: Any, port: Port) -> Array:
     """A view where NumPy knows the type; shapes, which are no tensors, as integers."""
     if not isinstance(result, tvm.runtime.Tensor):
         return np.asarray(list(result), np.int64)
-    shared = str(result.dtype).startswith(("float32", "float64", "float16", "int", "uint"))
-    return np.from_dlpack(result) if shared else np.asarray(result.numpy())
+    return np.from_dlpack(result) if port.dtype.kind in SHARED_KINDS else np.asarray(result.numpy())
