@@ -1,4 +1,4 @@
-"""Convolutions into the tensor expressions that schedules.conv and schedules.depthwise know, weights packed here."""
+"""Convolutions into the tensor expressions that schedules.conv and schedules.channelwise know, weights packed here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def packed_conv2d(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call]
 
 
 def conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.Expr:
-    """A convolution of NHWC float data with constant weights; others as TVM writes them."""
+    """A convolution of float data, NHWC or few planes, with constant weights; others as TVM writes them."""
     data, weight = call.args
     conv = described(call)
     if conv is None:
@@ -50,14 +50,18 @@ def described(call: relax.Call) -> Conv | None:
     """The sizes of a convolution in our layouts, float and with constant weights; None for another."""
     data, weight = call.args
     attrs, shapes = call.attrs, [value.ty.shape for value in (data, weight, call)]
-    ours = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NHWC", "OHWI", "NHWC")
+    planes = attrs.data_layout == "NCHW"
+    ours = planes or attrs.data_layout == "NHWC"
+    ours = ours and (attrs.kernel_layout, attrs.out_layout) == ("OHWI", "NHWC")
     known = all(isinstance(size, tirx.IntImm) for shape in shapes for size in shape or [None])
     if not (ours and known and isinstance(weight, ir.Constant) and call.ty.dtype == data.ty.dtype == "float32"):
         return None
+    if planes:
+        shapes[0] = [shapes[0][axis] for axis in (0, 2, 3, 1)]
     (n, h, w, c), (_, kh, kw, _), (_, oh, ow, o) = ([int(size) for size in shape] for shape in shapes)
     top, left, _, _ = (int(size) for size in attrs.padding)
     (sy, sx), (dy, dx) = (int(size) for size in attrs.strides), (int(size) for size in attrs.dilation)
-    return Conv(n, h, w, c, oh, ow, o, kh, kw, sy, sx, top, left, dy, dx, int(attrs.groups))
+    return Conv(n, h, w, c, oh, ow, o, kh, kw, sy, sx, top, left, dy, dx, int(attrs.groups), int(planes))
 
 
 def pack(weight: np.ndarray, conv: Conv, tile: Tile) -> np.ndarray:
@@ -70,7 +74,7 @@ def pack(weight: np.ndarray, conv: Conv, tile: Tile) -> np.ndarray:
 
 
 def direct(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile) -> te.Tensor:
-    """data [n, h, w, c], weight as `pack` gives it -> [n, oh, ow, o]"""
+    """data [n, h, w, c] or planes of it, weight as `pack` gives it -> [n, oh, ow, o]"""
     ky, kx, c = (te.reduce_axis((0, size)) for size in (conv.kernel_height, conv.kernel_width, conv.group_in))
 
     def element(n: Any, y: Any, x: Any, o: Any) -> Any:
@@ -78,7 +82,8 @@ def direct(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile) -> te.Ten
         row = y * conv.stride_y + ky * conv.dilation_y - conv.top
         column = x * conv.stride_x + kx * conv.dilation_x - conv.left
         inside = tirx.all(row >= 0, row < conv.height, column >= 0, column < conv.width)
-        value = tirx.if_then_else(inside, data[n, row, column, group * conv.group_in + c], 0.0)
+        place = (n, c, row, column) if conv.planes else (n, row, column, group * conv.group_in + c)
+        value = tirx.if_then_else(inside, data[place], 0.0)
         block = group * tile.blocks(conv) + within // tile.channels
         return te.sum(value * weight[block, ky, kx, c, within % tile.channels], axis=[ky, kx, c])
 

@@ -8,7 +8,7 @@ import tvm
 from tvm import IRModule, relax, tirx
 
 from lwc.backends.tvm.constants import FoldWithNumPy
-from lwc.backends.tvm.layouts import LAYOUTS, AlignConstants
+from lwc.backends.tvm.layouts import LAYOUTS, EaseLayouts, ReadPlanes
 from lwc.backends.tvm.legalize import legalizations
 from lwc.backends.tvm.lowering.integer import on_codes
 from lwc.backends.tvm.lowering.integer_arithmetic import quantization_arithmetic
@@ -36,11 +36,12 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
             t.EliminateCommonSubexpr(),
             t.CanonicalizeBindings(),
             _pass("QuantizationArithmetic", quantization_arithmetic),
-            AlignConstants(),
+            EaseLayouts(),
             t.ConvertLayout(LAYOUTS),
             t.Normalize(),
             FoldWithNumPy(),
             t.FoldConstant(),
+            ReadPlanes(),
             relax.backend.DispatchSampling(),
             relax.backend.DispatchSortScan(),
             t.LegalizeOps(legalizations(machine)),

@@ -55,7 +55,7 @@ def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
 class Kernel:
     """The loops of one convolution.
 
-    data [n, h, w, c];  weight [block, ky, kx, c, channels of a tile];  out [n, oh, ow, o]
+    data [n, h, w, c] or [n, c, h, w];  weight [block, ky, kx, c, channels of a tile];  out [n, oh, ow, o]
     """
 
     conv: Conv
@@ -114,38 +114,39 @@ class Kernel:
     def taps(self, sums: Any, n: Any, block: Any, y: Any, x: Any, ky: Any, border: int | None) -> tirx.Stmt:
         """All products of one kernel row."""
         conv, whole = self.conv, (0, self.tile.pixels)
-        row = x // self.tile.pixels if conv.pointwise else y
-        if border is None and conv.dilation_x == 1 and conv.groups == 1:
+        use = (0 if conv.pointwise else y * self.rows.count) + x // self.tile.pixels
+        if border is None and conv.dilation_x == 1 and conv.groups == 1 and not conv.planes:
             return stepped(
                 conv.kernel_width * conv.group_in, UNROLL,
                 lambda r: self.step(sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, whole),
-                self.ahead(block, row, ky, conv.kernel_width * conv.group_in),
+                self.ahead(block, use, ky, conv.kernel_width * conv.group_in),
             )  # fmt: skip
         spans = [whole if border is None else self.rows.span(border, kx) for kx in range(conv.kernel_width)]
 
         def tap(kx: int) -> tirx.Stmt:
             return stepped(
                 conv.group_in, UNROLL, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx]),
-                self.ahead(block, row, ky * conv.kernel_width + kx, conv.group_in),
+                self.ahead(block, use, ky * conv.kernel_width + kx, conv.group_in),
             )  # fmt: skip
 
         return sequence([tap(kx) for kx, (start, stop) in enumerate(spans) if start < stop])
 
-    def ahead(self, block: Any, row: Any, loop: Any, extent: int) -> Callable[[Any], tirx.Stmt] | None:
-        """Fetches the next block's weights, a part with every row, where they come from beyond the second cache.
+    def ahead(self, block: Any, use: Any, loop: Any, extent: int) -> Callable[[Any], tirx.Stmt] | None:
+        """Fetches the next block's weights, a part with every use of a block, where the uses are few.
 
-        loop: which of a row's loops of `extent` steps it is
+        use: which tile of the block it is;  loop: which of the tile's loops of `extent` steps
         """
         conv, tile = self.conv, self.tile
-        rows, blocks = self.task_rows, conv.groups * tile.blocks(conv)
-        if self.weights_stay or rows == 1 or blocks == 1:
-            return None
+        uses, blocks = self.rows.count * (1 if conv.pointwise else conv.out_height), conv.groups * tile.blocks(conv)
         step = whole_step(extent, UNROLL)
-        lines = -(-step * tile.channels * FLOAT_BYTES // (LINE_BYTES * rows))
+        lines = step * tile.channels * FLOAT_BYTES // LINE_BYTES
+        if self.weights_stay or blocks == 1 or not 1 < uses <= lines:
+            return None
+        lines = -(-lines // uses)
         following = tirx.min(block + 1, blocks - 1)
 
         def fetch(round_: Any) -> tirx.Stmt:
-            first = (row * (conv.steps // step) + loop * (extent // step) + round_) * lines
+            first = (use * (conv.steps // step) + loop * (extent // step) + round_) * lines
             floats = LINE_BYTES // FLOAT_BYTES
             return sequence([
                 prefetch(self.weight, [following, 0, 0, 0, (first + line) * floats]) for line in range(lines)
@@ -163,7 +164,9 @@ class Kernel:
 
         def add(i: Any, lane: Any) -> tirx.Stmt:
             column = (x + i) * conv.stride_x + kx * conv.dilation_x - conv.left
-            value = self.data[(n, *self.pixel(row, column), channel)] * self.weight[block, ky, kx, c, lane]
+            pixel = self.pixel(row, column)
+            place = (n, channel, *pixel) if conv.planes else (n, *pixel, channel)
+            value = self.data[place] * self.weight[block, ky, kx, c, lane]
             return store(sums, [i * width + lane], sums[i * width + lane] + value)
 
         return self.each(add, *span)

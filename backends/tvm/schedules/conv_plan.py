@@ -19,7 +19,10 @@ SPARE_REGISTERS = 3
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of NHWC data; `groups` divides both channel counts. Sizes in elements."""
+    """A convolution into NHWC; `groups` divides both channel counts. Sizes in elements.
+
+    planes: 1 where the data is NCHW, of few channels and one group; 0 where it is NHWC
+    """
 
     batch: int
     height: int
@@ -37,6 +40,7 @@ class Conv:
     dilation_y: int
     dilation_x: int
     groups: int
+    planes: int = 0
 
     @staticmethod
     def of(numbers: list[int]) -> Conv:
@@ -64,7 +68,7 @@ class Conv:
     def pointwise(self) -> bool:
         """Whether pixels are independent, so that rows need not be told apart."""
         return self.kernel_height * self.kernel_width * self.stride_x * self.stride_y == 1 and not (
-            self.top or self.left or (self.out_height, self.out_width) != (self.height, self.width)
+            self.planes or self.top or self.left or (self.out_height, self.out_width) != (self.height, self.width)
         )
 
     @property
