@@ -77,6 +77,8 @@ class _Nest:
             if step.buffer not in outputs
         }
         self.partial: list[tirx.Buffer] = []
+        # What divides every element of a row divides 1 instead, once.
+        self.totals = {step.buffer for step in found if step.reduced and str(step.buffer.dtype) == "float32"}
 
     def written(self) -> tirx.PrimFunc:
         count = math.prod(self.rows)
@@ -124,12 +126,17 @@ class _Nest:
             return nest.vectors(length, self.lanes, lambda last, slot: taken([*outer, last], slot), together=count)
 
         width = count * self.lanes
-        clear = nest.vectors(width, self.lanes, lambda at, _: tirx.BufferStore(partial, step.initial, [at]))
+        clear = nest.vectors(
+            width, self.lanes, lambda at, _: tirx.BufferStore(partial, step.initial, [at]), together=count
+        )
         result = tirx.BufferLoad(partial, [nest.index(0)])
         return nest.sequence([clear, along([]), *_halved(step, partial, width), self._store(step, point, result)])
 
     def _value(self, step: Step, point: Sequence[tirx.Expr], along: Sequence[tirx.Expr] = ()) -> tirx.Expr:
-        return replaced(step.at(point, along), {}, self._load)
+        value = step.at(point, along)
+        if isinstance(value, tirx.Div) and isinstance(value.b, TensorLoad) and value.b.source in self.totals:
+            value = value.a * (1.0 / value.b)
+        return replaced(value, {}, self._load)
 
     def _first(self, step: Step, row: Sequence[tirx.Expr]) -> list[tirx.Expr]:
         return [*row, *(nest.index(0) for _ in step.extents[len(self.rows) :])]

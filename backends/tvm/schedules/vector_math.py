@@ -15,7 +15,8 @@ from tvm.ir import Call
 LOG2_E = 1.4426950408889634
 # log 2 in two parts: the first has few digits, so that its product with a whole number is exact.
 LOG2_HIGH, LOG2_LOW = 0.693359375, -2.12194440e-4
-EXP_LEAST, EXP_MOST = -87.3365447504, 88.7228391
+# The least whose result is a normal number; more than the greatest whose result is finite.
+EXP_LEAST, EXP_MOST = -87.3365447504, 89.0
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 # tanh x = x + x^3 P(x^2) where exp would lose digits.
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
@@ -43,17 +44,16 @@ def exp(x: tirx.Expr) -> tirx.Expr:
 
     def scaled(n: tirx.Expr, bounded: tirx.Expr) -> tirx.Expr:
         remainder = bounded - n * _f(LOG2_HIGH) - n * _f(LOG2_LOW)
-        # In two factors: 2^128 is no float32.
-        half = tirx.floor(n * _f(0.5))
         grown = _named(remainder, lambda r: _polynomial(r, EXP) * r * r + r + _f(1.0))
-        return grown * _power_of_two(half) * _power_of_two(n - half)
+        # In two factors: 2^128 is no float32.
+        return _named(n.astype("int32"), lambda whole: _named(
+            whole >> 1, lambda half: grown * _power_of_two(half) * _power_of_two(whole - half)
+        ))  # fmt: skip
 
-    def whole(bounded: tirx.Expr) -> tirx.Expr:
+    def exponent(bounded: tirx.Expr) -> tirx.Expr:
         return _named(tirx.floor(bounded * _f(LOG2_E) + _f(0.5)), lambda n: scaled(n, bounded))
 
-    value = _named(_clamped(x, EXP_LEAST, EXP_MOST), whole)
-    above = tirx.Select(x > _f(EXP_MOST), tirx.infinity("float32"), value)
-    return tirx.Select(x < _f(EXP_LEAST), _f(0.0), above)
+    return tirx.Select(x < _f(EXP_LEAST), _f(0.0), _named(_clamped(x, EXP_LEAST, EXP_MOST), exponent))
 
 
 def sigmoid(x: tirx.Expr) -> tirx.Expr:
@@ -99,7 +99,7 @@ def _clamped(x: tirx.Expr, least: float, most: float) -> tirx.Expr:
 
 def _power_of_two(n: tirx.Expr) -> tirx.Expr:
     """2^n, written into the exponent's bits."""
-    return tirx.reinterpret("float32", (n.astype("int32") + 127) << 23)
+    return tirx.reinterpret("float32", (n + 127) << 23)
 
 
 def _named(value: tirx.Expr, body: Callable[[tirx.Var], tirx.Expr]) -> tirx.Expr:
