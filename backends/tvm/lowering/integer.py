@@ -59,7 +59,7 @@ def _moved(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr | None:
     if array is not None and operator(call) == "relax.reshape":
         return const(array.reshape([int(size) for size in call.ty.shape]))
     source = quantized(builder, call.args[0])
-    if source is None or not source.per_tensor:
+    if source is None or not source.per_tensor or not len(call.ty.shape):
         return None
     moved = relax.Call(call.op, [source.codes, *list(call.args)[1:]], call.attrs)
     return source.around(builder.emit(moved))

@@ -40,9 +40,10 @@ class Quantized:
         )  # fmt: skip
 
     def around(self, codes: relax.Expr, axis: int | None = None) -> relax.Expr:
-        """The value of other codes of the same scale."""
+        """The value of other codes of the same scale, or scales along `axis`."""
+        axis = 0 if self.per_tensor else self.axis if axis is None else axis
         zero_point = relax.const(self.zero_point.astype(str(codes.ty.dtype)))
-        return relax.op.dequantize(codes, relax.const(self.scale), zero_point, self.axis if axis is None else axis)
+        return relax.op.dequantize(codes, relax.const(self.scale), zero_point, axis)
 
 
 def bound(builder: relax.BlockBuilder, value: Any) -> Any:
