@@ -64,7 +64,8 @@ class Net:
         return self.add("DequantizeLinear", inputs, axis=axis)
 
     def bias(self, weight: str) -> str:
-        scale = self.arrays[next(node for node in self.nodes if node.output[0] == weight).input[1]] * np.float32(X_SCALE)
+        made = next(node for node in self.nodes if node.output[0] == weight)
+        scale = self.arrays[made.input[1]] * np.float32(X_SCALE)
         codes = self.constant(self.random.integers(-1000, 1000, scale.shape), "int32")
         return self.add("DequantizeLinear", [codes, self.constant(scale, "float32")], axis=0)
 
