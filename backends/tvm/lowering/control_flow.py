@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import Value, array_of, const, dims_of
+from lwc.backends.tvm.lowering.expressions import Value, array_of, const, dims_of, stacked
 
 MOST_ITERATIONS = 1024
 
@@ -118,4 +118,4 @@ def _stacked(values: Sequence[Value], axis: int) -> Value:
         raise NotImplementedError("it runs no iteration, and the shape of its results is unknown.")
     rank = len(dims_of(values[0])) + 1
     place = axis % rank
-    return relax.op.concat([relax.op.expand_dims(value, place) for value in values], place)
+    return stacked(values, place)

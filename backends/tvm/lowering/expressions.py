@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,6 +81,11 @@ def shape_constant(value: relax.Expr) -> relax.Expr:
     if values is not None and all(isinstance(dim, (int, tirx.IntImm)) for dim in values):
         return const([int(dim) for dim in values], "int64")
     return relax.op.shape_to_tensor(value)
+
+
+def stacked(values: Sequence[relax.Expr], axis: int) -> relax.Expr:
+    """The values along a new axis. TVM 0.27's ConvertLayout fails on relax.op.stack: here it is a concatenation."""
+    return relax.op.concat([relax.op.expand_dims(value, axis) for value in values], axis)
 
 
 def text_of(attrs: dict[str, Any], name: str, default: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from tvm import relax
 
 from lwc.backends.tvm.lowering.activations import Activation, activations_of
-from lwc.backends.tvm.lowering.expressions import const, dtype_of, shape_of, text_of
+from lwc.backends.tvm.lowering.expressions import const, dtype_of, shape_of, stacked, text_of
 
 State = tuple[relax.Expr, ...]
 Multiply = Callable[[relax.Expr], relax.Expr]
@@ -180,9 +180,9 @@ class Layer:
             steps, final = self._walk(way, products(way), recurrence(way), peepholes)
             made.append(steps)
             finals.append(final)
-        per_step = [relax.op.stack([made[way][t] for way in range(self.directions)], 0) for t in range(self.steps)]
-        y = relax.op.stack([self.bb.emit(step) for step in per_step], 0)
-        last = [relax.op.stack([final[k] for final in finals], 0) for k in range(self.kind.states)]
+        per_step = [stacked([made[way][t] for way in range(self.directions)], 0) for t in range(self.steps)]
+        y = stacked([self.bb.emit(step) for step in per_step], 0)
+        last = [stacked([final[k] for final in finals], 0) for k in range(self.kind.states)]
         if self.batch_first:
             y = relax.op.permute_dims(y, [2, 0, 1, 3])
             last = [relax.op.permute_dims(value, [1, 0, 2]) for value in last]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import Builder, const, constant_array, ints_of, shape_of
+from lwc.backends.tvm.lowering.expressions import Builder, const, constant_array, ints_of, shape_of, stacked
 
 Items = list[relax.Expr]
 Rule = Callable[[Builder, list[Any], dict[str, Any], int], relax.Expr]
@@ -46,7 +46,7 @@ def length(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) ->
 def concat(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """ConcatFromSequence: along an axis, which is new where it is asked for."""
     items = _items(inputs[0])
-    return (relax.op.stack if attrs.get("new_axis", 0) else relax.op.concat)(items, attrs["axis"])
+    return (stacked if attrs.get("new_axis", 0) else relax.op.concat)(items, attrs["axis"])
 
 
 def split(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
