@@ -42,7 +42,7 @@ class FoldWithNumPy:
 
 
 @mutator
-class _Fold(PyExprMutator):  # type: ignore[misc]
+class _Fold(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         if not isinstance(call.op, ir.Op) or not call.op.name.startswith("relax."):

@@ -142,8 +142,9 @@ class _Graph:
     def _annotate(self, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         """Types and shapes as TVM finds them where ONNX does not."""
         for value in (value for node in self._model.graph for value in node.outputs):
-            if value.name in shapes and (value.type is None or value.shape is None or not value.shape.is_static()):
-                dtype, sizes = shapes[value.name]
+            known = shapes.get(value.name or "")
+            if known is not None and (value.type is None or value.shape is None or not value.shape.is_static()):
+                dtype, sizes = known
                 value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), ir.Shape(sizes)
 
     def _ask_for_types(self, target: Target) -> None:
