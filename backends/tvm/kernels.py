@@ -65,7 +65,8 @@ def operands(signature: Any, candidate: Any, seed: int = 0) -> tuple[list[Array]
     random = np.random.default_rng(seed)
     if isinstance(signature, Conv):
         conv = signature
-        data = _floats(random, conv.batch, conv.height, conv.width, conv.channels)
+        sizes = (conv.channels, conv.height, conv.width) if conv.planes else (conv.height, conv.width, conv.channels)
+        data = _floats(random, conv.batch, *sizes)
         weight = _floats(random, conv.out_channels, conv.kernel_height, conv.kernel_width, conv.group_in)
         out = np.zeros((conv.batch, conv.out_height, conv.out_width, conv.out_channels), np.float32)
         return [data, pack(weight, conv, candidate)], out

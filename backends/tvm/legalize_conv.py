@@ -88,7 +88,7 @@ def direct(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile) -> te.Ten
         return te.sum(value * weight[block, ky, kx, c, within % tile.channels], axis=[ky, kx, c])
 
     shape = (conv.batch, conv.out_height, conv.out_width, conv.out_channels)
-    annotation = [*conv.numbers(), tile.pixels, tile.vectors, tile.lanes]
+    annotation = [*conv.numbers(), tile.pixels, tile.vectors, tile.lanes, tile.unroll]
     return te.compute(shape, element, name="conv", attrs={conv_schedule.ANNOTATION: annotation})
 
 

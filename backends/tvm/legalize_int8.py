@@ -17,6 +17,7 @@ from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, plan
 from lwc.backends.tvm.schedules.int8 import ANNOTATION, steps
 from lwc.backends.tvm.schedules.int8_dot import Dot
+from lwc.backends.tvm.tuned import UNTUNED
 
 OUT_ELEMENTWISE_FUSABLE = 4
 SIGN = 128  # by which bytes with and without a sign differ
@@ -132,7 +133,7 @@ def _dense(
 
 def _tile(conv: Conv, dot: Dot, machine: Machine) -> Tile:
     """As of a float convolution whose steps take as many bytes at once as the instruction does."""
-    found = plan(replace(conv, channels=steps(conv, dot.together), kernel_width=1), machine)
+    found = plan(replace(conv, channels=steps(conv, dot.together), kernel_width=1), replace(machine, tuned=UNTUNED))
     return found if found.lanes == dot.lanes else Tile(found.pixels, 1, dot.lanes)
 
 

@@ -33,7 +33,6 @@ from lwc.backends.tvm.schedules.statements import (
 )  # fmt: skip
 
 ANNOTATION = "lwc.conv"
-UNROLL = 4
 FLOAT_BYTES = 4
 LINE_BYTES = 64
 
@@ -47,7 +46,7 @@ def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         return None
     data, weight = (region.source for region in s.get(block).reads)
     numbers = [int(number) for number in annotations[ANNOTATION]]
-    kernel = Kernel(Conv.of(numbers[:-3]), Tile(*numbers[-3:]), data, weight, *result, machine)
+    kernel = Kernel(Conv.of(numbers[:-4]), Tile(*numbers[-4:]), data, weight, *result, machine)
     return with_nest(func, kernel.body(), [])
 
 
@@ -117,7 +116,7 @@ class Kernel:
         use = (0 if conv.pointwise else y * self.rows.count) + x // self.tile.pixels
         if border is None and conv.dilation_x == 1 and conv.groups == 1 and not conv.planes:
             return stepped(
-                conv.kernel_width * conv.group_in, UNROLL,
+                conv.kernel_width * conv.group_in, self.tile.unroll,
                 lambda r: self.step(sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, whole),
                 self.ahead(block, use, ky, conv.kernel_width * conv.group_in),
             )  # fmt: skip
@@ -125,7 +124,7 @@ class Kernel:
 
         def tap(kx: int) -> tirx.Stmt:
             return stepped(
-                conv.group_in, UNROLL, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx]),
+                conv.group_in, self.tile.unroll, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx]),
                 self.ahead(block, use, ky * conv.kernel_width + kx, conv.group_in),
             )  # fmt: skip
 
@@ -138,7 +137,7 @@ class Kernel:
         """
         conv, tile = self.conv, self.tile
         uses, blocks = self.rows.count * (1 if conv.pointwise else conv.out_height), conv.groups * tile.blocks(conv)
-        step = whole_step(extent, UNROLL)
+        step = whole_step(extent, tile.unroll)
         lines = step * tile.channels * FLOAT_BYTES // LINE_BYTES
         if self.weights_stay or blocks == 1 or not 1 < uses <= lines:
             return None

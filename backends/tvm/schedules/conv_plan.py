@@ -15,6 +15,8 @@ FMA_LATENCY = 4
 L2_BYTES_PER_CYCLE = 32
 # LLVM loads ahead: with fewer registers to spare it spills sums inside the innermost loop.
 SPARE_REGISTERS = 3
+# The first is mostly the fastest, which no estimate tells from the others: they are for tuning.
+UNROLLS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,12 @@ class Conv:
 
 @dataclass(frozen=True)
 class Tile:
-    """pixels x vectors accumulators of `lanes` floats."""
+    """pixels x vectors accumulators of `lanes` floats. unroll: steps of the reduction written out"""
 
     pixels: int
     vectors: int
     lanes: int
+    unroll: int = UNROLLS[0]
 
     @property
     def channels(self) -> int:
@@ -112,8 +115,8 @@ def candidates(conv: Conv, machine: Machine) -> Iterator[Tile]:
     free = machine.registers - SPARE_REGISTERS
     most = min(free, ceil(conv.group_out / lanes))
     return (
-        Tile(pixels, vectors, lanes)
-        for vectors, pixels in product(range(1, most + 1), range(1, min(free, conv.row) + 1))
+        Tile(pixels, vectors, lanes, unroll)
+        for vectors, pixels, unroll in product(range(1, most + 1), range(1, min(free, conv.row) + 1), UNROLLS)
         if pixels * vectors + vectors + 1 <= free
     )
 

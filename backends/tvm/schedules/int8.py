@@ -13,7 +13,7 @@ from typing import Any
 from tvm import tirx
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.conv import UNROLL, Kernel
+from lwc.backends.tvm.schedules.conv import Kernel
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import epilogue, first_block
 from lwc.backends.tvm.schedules.int8_dot import Dot
@@ -55,7 +55,7 @@ class Bytes(Kernel):
         clear = self.each(lambda i, lane: store(sums, [i * self.tile.channels + lane], 0))
         steps = int(self.weight.shape[2])
         products = self.rows.kernel_rows(y, lambda ky: stepped(
-            steps, UNROLL, lambda step: self.multiplied(sums, n, block, y, x, ky, step)
+            steps, self.tile.unroll, lambda step: self.multiplied(sums, n, block, y, x, ky, step)
         ))  # fmt: skip
         return sequence([tirx.AllocBuffer(sums), clear, products, self.finish(sums, n, block, y, x)])
 
