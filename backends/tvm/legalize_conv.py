@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from tvm import ir, relax, te, tirx
+from tvm import ir, relax, te, tirx, topi
 from tvm.relax.transform.legalize_ops.nn import _nn_conv2d
 
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import conv as conv_schedule
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, plan
+from lwc.backends.tvm.schedules.rows import Rows
 
 OUT_ELEMENTWISE_FUSABLE = 4
+WIDEST_DEPTHWISE = 64  # whose taps are all written out
+MOST_BORDER_TAPS = 48  # beyond, code for the border grows too large and the data is padded first
 
 
 def packed_conv2d(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
@@ -25,16 +29,29 @@ def conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.
     """A convolution of float data, NHWC or few planes, with constant weights; others as TVM writes them."""
     data, weight = call.args
     conv = described(call)
-    if conv is None:
+    if conv is None or (conv.depthwise and conv.kernel_width > WIDEST_DEPTHWISE):
         return _nn_conv2d(bb, call)
     if conv.depthwise:
         return depthwise(bb, data, weight.value.numpy(), conv)
     tile = plan(conv, machine)
+    if Rows(conv, tile.pixels).border_taps() > MOST_BORDER_TAPS:
+        data, conv = padded(bb, data, conv, call.attrs.padding)
     packed = relax.const(pack(weight.value.numpy(), conv, tile))
     return bb.call_te(
         lambda data, weight: direct(data, weight, conv, tile), data, packed,
         primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="conv2d",
     )  # fmt: skip
+
+
+def padded(bb: relax.BlockBuilder, data: relax.Expr, conv: Conv, padding: Any) -> tuple[relax.Expr, Conv]:
+    """The data with its padding as zeros, and the convolution of that."""
+    top, left, bottom, right = (int(size) for size in padding)
+    widths = [0, 0, 0, 0, top, bottom, left, right] if conv.planes else [0, 0, top, bottom, left, right, 0, 0]
+    whole = replace(
+        conv, height=conv.height + top + bottom, width=conv.width + left + right, top=0, left=0
+    )  # fmt: skip
+    before, after = widths[::2], widths[1::2]
+    return bb.emit_te(topi.nn.pad, data, before, after, 0.0), whole
 
 
 def depthwise(bb: relax.BlockBuilder, data: relax.Expr, weight: np.ndarray, conv: Conv) -> relax.Expr:

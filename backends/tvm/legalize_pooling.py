@@ -11,6 +11,7 @@ from lwc.backends.tvm.schedules.channelwise import LOWEST
 from lwc.backends.tvm.schedules.conv_plan import Conv
 
 OUT_ELEMENTWISE_FUSABLE = 4
+WIDEST_WINDOW = 64  # whose taps are all written out
 
 
 def max_pool2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -44,6 +45,8 @@ def described(call: relax.Call) -> Conv | None:
     if (attrs.layout, attrs.out_layout) != ("NHWC", "NHWC") or not known or data.ty.dtype != "float32":
         return None
     (n, h, w, c), (_, oh, ow, _) = ([int(size) for size in shape] for shape in shapes)
+    if int(attrs.pool_size[1]) > WIDEST_WINDOW:
+        return None
     (kh, kw), (sy, sx), (dy, dx) = (
         [int(size) for size in sizes] for sizes in (attrs.pool_size, attrs.strides, attrs.dilation)
     )

@@ -41,10 +41,11 @@ def channelwise(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """A function that begins with the depthwise convolution of legalize_conv or a pooling of legalize_pooling."""
     s, block = first_block(func)
     kind = next((name for name in KINDS if name in s.get(block).annotations), None)
-    result = epilogue(s) if kind else None
+    sources = [region.source for region in s.get(block).reads]
+    result = epilogue(s) if kind and sources else None
     if kind is None or result is None:
         return None
-    data, *weight = (region.source for region in s.get(block).reads)
+    data, *weight = sources
     window = Conv.of(s.get(block).annotations[kind])
     kernel = Kernel(window, data, weight[0] if weight else None, *KINDS[kind], *result, machine)
     return with_nest(func, kernel.body(), [])

@@ -24,6 +24,7 @@ from lwc.backends.tvm.schedules.statements import (
     parallel,
     prefetch,
     sequence,
+    serial,
     stepped,
     store,
     unrolled,
@@ -41,10 +42,11 @@ def convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """A function that begins with the convolution of legalize_conv, with what is fused behind it."""
     s, block = first_block(func)
     annotations = s.get(block).annotations
-    result = epilogue(s) if ANNOTATION in annotations else None
-    if result is None:
+    sources = [region.source for region in s.get(block).reads]
+    result = epilogue(s) if ANNOTATION in annotations and len(sources) == 2 else None
+    if result is None:  # not a convolution, or one that reads nothing but padding
         return None
-    data, weight = (region.source for region in s.get(block).reads)
+    data, weight = sources
     numbers = [int(number) for number in annotations[ANNOTATION]]
     kernel = Kernel(Conv.of(numbers[:-4]), Tile(*numbers[-4:]), data, weight, *result, machine)
     return with_nest(func, kernel.body(), [])
@@ -120,15 +122,17 @@ class Kernel:
                 lambda r: self.step(sums, n, block, y, x, ky, r // conv.group_in, r % conv.group_in, whole),
                 self.ahead(block, use, ky, conv.kernel_width * conv.group_in),
             )  # fmt: skip
-        spans = [whole if border is None else self.rows.span(border, kx) for kx in range(conv.kernel_width)]
 
-        def tap(kx: int) -> tirx.Stmt:
+        def tap(kx: Any, span: tuple[int, int]) -> tirx.Stmt:
             return stepped(
-                conv.group_in, self.tile.unroll, lambda c: self.step(sums, n, block, y, x, ky, kx, c, spans[kx]),
+                conv.group_in, self.tile.unroll, lambda c: self.step(sums, n, block, y, x, ky, kx, c, span),
                 self.ahead(block, use, ky * conv.kernel_width + kx, conv.group_in),
             )  # fmt: skip
 
-        return sequence([tap(kx) for kx, (start, stop) in enumerate(spans) if start < stop])
+        if border is None:
+            return serial(conv.kernel_width, lambda kx: tap(kx, whole))
+        spans = [self.rows.span(border, kx) for kx in range(conv.kernel_width)]
+        return sequence([tap(kx, span) for kx, span in enumerate(spans) if span[0] < span[1]])
 
     def ahead(self, block: Any, use: Any, loop: Any, extent: int) -> Callable[[Any], tirx.Stmt] | None:
         """Fetches the next block's weights, a part with every use of a block, where the uses are few.

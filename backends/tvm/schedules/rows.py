@@ -38,12 +38,18 @@ class Rows:
         inside = [i for i in range(self.pixels) if 0 <= first + i * window.stride_x < window.width]
         return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
+    def inner(self) -> list[int]:
+        """Tiles that read within the row alone, by index: neighbours, as borders lie at the ends."""
+        taps = range(self.window.kernel_width)
+        return [i for i in range(self.count) if all(self.span(self.start(i), kx) == (0, self.pixels) for kx in taps)]
+
+    def border_taps(self) -> int:
+        """How many taps are written out one by one, at the border."""
+        return (self.count - len(self.inner())) * self.window.kernel_width
+
     def tiles(self, body: Callable[[Any, int | None], tirx.Stmt]) -> tirx.Stmt:
         """`body` of where each tile of a row begins, and of the same as a number if the tile touches the border."""
-        taps = range(self.window.kernel_width)
-        inner = [
-            i for i in range(self.count) if all(self.span(self.start(i), kx) == (0, self.pixels) for kx in taps)
-        ]  # fmt: skip
+        inner = self.inner()
         statements = [body(self.start(i), self.start(i)) for i in range(self.count) if i not in inner]
         if inner:
             statements.append(serial(len(inner), lambda i: body(self.start(i), None), inner[0]))

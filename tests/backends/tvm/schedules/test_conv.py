@@ -117,3 +117,31 @@ def test_sums_stay_in_registers_rather_than_in_blocks_of_the_fallback() -> None:
     script = next(func.script() for name, func in functions(model(layer), WIDE).items() if "conv" in name)
     assert "alloc_local" in script
     assert "T.sblock(" not in script.replace('T.sblock("root")', "")
+
+
+@pytest.mark.parametrize("size", [(3, 400), (1, 40)])
+def test_a_wide_kernel_does_not_write_out_its_taps(size: tuple[int, int]) -> None:
+    """Padded first: a border of hundreds of taps would be megabytes of code."""
+    layer = Layer(1, 1, 3, 20, size, (1, 129), (1, 2), (1, 1), (0, 64, 0, 64))
+    proto = model(layer)
+    assert sum(len(func.script()) for func in functions(proto, WIDE).values()) < 30_000
+    assert difference(proto, WIDE) < FP32_SUMS
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_one_dimension_is_a_height_of_one(groups: int) -> None:
+    weight = {"w": np.random.default_rng(4).normal(size=(6, 6 // groups, 3)).astype("float32")}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], group=groups, pads=[2, 1], strides=[2], dilations=[2]),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    proto = graph(nodes, (2, 6, 23), weight)
+    assert difference(proto, WIDE) < FP32_SUMS
+    assert any("conv2d" in name for name in functions(proto, WIDE))
+
+
+def test_a_first_layer_reads_planes() -> None:
+    layer = Layer(2, 1, 3, 16, (19, 21), (7, 7), (2, 2), (1, 1), (3, 3, 3, 3))
+    names = functions(model(layer), WIDE)
+    assert sum("transpose" in name for name in names) == 1  # of the output alone
+    assert difference(model(layer), WIDE) < FP32_SUMS
