@@ -272,7 +272,7 @@ def test_a_crash_costs_its_candidate_alone() -> None:
 @needs_v3
 def test_what_cannot_be_built_has_no_time() -> None:
     racer = Local(V3, 1)
-    times = racer.race(CONV, [Tile(2, 1, 8), Tile(0, 1, 8), Tile(3, 2, 8)])
+    times = racer.race(CONV, [Tile(2, 1, 8), product_tile.Tile(1, 1, 8), Tile(3, 2, 8)])
     racer.close()
     assert [seconds is not None for seconds in times] == [True, False, True]
 
