@@ -1,6 +1,7 @@
 """The runtime for another processor: TVM's libraries out of the wheels made for it, and the runner, cross-compiled.
 
-runtime/lwc-run  runtime/libtvm_runtime.so  runtime/libtvm_ffi.so      all that a model needs besides libc and libstdc++
+runtime/lwc-run  runtime/libtvm_runtime.so  runtime/libtvm_ffi.so      all that most models need besides libstdc++
+runtime/libtvm_runtime_extra.so                                        what TVM sorts with; loaded when it is there
 
 The wheels come from Python's registry, once: what is bundled is kept in the user's cache.
 """
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,7 +25,10 @@ from lwc.compiler.options import user_cache_folder
 FOLDER = "runtime"
 RUNNER = "lwc-run"
 SOURCES = Path(__file__).parent / "runner"
-LIBRARIES = {"apache-tvm": "tvm/lib/libtvm_runtime.so", "apache-tvm-ffi": "tvm_ffi/lib/libtvm_ffi.so"}
+LIBRARIES = {
+    "apache-tvm": ("tvm/lib/libtvm_runtime.so", "tvm/lib/libtvm_runtime_extra.so"),
+    "apache-tvm-ffi": ("tvm_ffi/lib/libtvm_ffi.so",),
+}
 
 
 def bundle(folder: Path, target: str) -> tuple[str, ...]:
@@ -44,7 +49,7 @@ def build_runner(toolchain: Toolchain, libraries: Path, output: Path) -> None:
     include = importlib.metadata.distribution("apache-tvm-ffi").locate_file("tvm_ffi/include")
     toolchain.run([
         "-std=c++17", "-O2", "-DNDEBUG", "-s", "-isystem", str(include), *map(str, sorted(SOURCES.glob("*.cc"))),
-        f"-L{libraries}", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi", "-Wl,--as-needed",
+        f"-L{libraries}", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi", "-Wl,--as-needed", "-ldl",
         "-Wl,-rpath,$ORIGIN", "-o", str(output),
     ])  # fmt: skip
 
@@ -54,15 +59,15 @@ def _make(kept: Path, toolchain: Toolchain) -> None:
     with temporary_folder("runtime", beside=kept.parent) as temporary:
         made = Path(temporary) / FOLDER
         made.mkdir()
-        for package, member in LIBRARIES.items():
-            _extract(package, member, toolchain.target, made)
+        for package, members in LIBRARIES.items():
+            _extract(package, members, toolchain.target, made)
         build_runner(toolchain, made, made / RUNNER)
         if not kept.is_dir():
             made.rename(kept)
 
 
-def _extract(package: str, member: str, target: str, folder: Path) -> None:
-    """One library out of the wheel of the installed version for that processor."""
+def _extract(package: str, members: Sequence[str], target: str, folder: Path) -> None:
+    """Libraries out of the wheel of the installed version for that processor."""
     version = importlib.metadata.version(package)
     platform = f"manylinux_2_28_{target.split('-')[0]}"
     with temporary_folder("wheel") as temporary:
@@ -79,15 +84,17 @@ def _extract(package: str, member: str, target: str, folder: Path) -> None:
                 "It holds the runtime for that processor; pip fetches it once.",
             )
         with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
-            target_file = folder / Path(member).name
-            target_file.write_bytes(wheel.read(member))
-            target_file.chmod(0o755)
+            for member in members:
+                library = folder / Path(member).name
+                library.write_bytes(wheel.read(member))
+                library.chmod(0o755)
 
 
 def _version(toolchain: Toolchain) -> str:
     """Of all that goes into the bundle: the runner's sources, the packages, the compiler."""
     digest = blake2b(" ".join(toolchain.command).encode(), digest_size=6)
-    for package in LIBRARIES:
+    for package, members in LIBRARIES.items():
+        digest.update(" ".join(members).encode())
         digest.update(importlib.metadata.version(package).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.read_bytes())

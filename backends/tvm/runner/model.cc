@@ -2,6 +2,7 @@
 // standard library can build this.
 #include "model.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -137,20 +138,19 @@ Model::Model(const std::string& folder) {
   CheckParts(folder + "/parts.json");
   ReadDescription(folder + "/model.json");
   std::string library = folder + "/model.so";
-  ffi::Any module;
-  try {
-    module = Global("ffi.ModuleLoadFromFile")(ffi::String(library));
-  } catch (const ffi::Error& error) {
-    throw Failure(kBadInput, "'" + library + "' cannot be loaded (" + Said(error.message()) + ").");
-  }
-  machine_ = Member(module, "vm_load_executable")();
-  Member(machine_, "vm_initialization")(static_cast<int>(kCpu.device_type), 0, kPooledAllocator);
   std::vector<ffi::Any> bound = {ffi::String("main"), ffi::String("run"), true};
   for (ffi::Any& weight : MapWeights(folder + "/model.weights")) bound.push_back(std::move(weight));
   std::vector<ffi::AnyView> views(bound.begin(), bound.end());
-  ffi::Any nothing;
-  Member(machine_, "save_function").CallPacked(views.data(), static_cast<int32_t>(views.size()), &nothing);
-  run_ = Member(machine_, "run");
+  dlopen("libtvm_runtime_extra.so", RTLD_NOW | RTLD_GLOBAL);  // functions for sorting; most models need none
+  try {
+    machine_ = Member(Global("ffi.ModuleLoadFromFile")(ffi::String(library)), "vm_load_executable")();
+    Member(machine_, "vm_initialization")(static_cast<int>(kCpu.device_type), 0, kPooledAllocator);
+    ffi::Any nothing;
+    Member(machine_, "save_function").CallPacked(views.data(), static_cast<int32_t>(views.size()), &nothing);
+    run_ = Member(machine_, "run");
+  } catch (const ffi::Error& error) {
+    throw Failure(kBadInput, "'" + library + "' cannot be loaded (" + Said(error.message()) + ").");
+  }
 }
 
 void Model::ReadDescription(const std::string& path) {
@@ -208,7 +208,11 @@ void Model::Set(const std::vector<Array>& arrays) {
 
 void Model::Run() {
   std::vector<ffi::AnyView> views(arguments_.begin(), arguments_.end());
-  run_.CallPacked(views.data(), static_cast<int32_t>(views.size()), &results_);
+  try {
+    run_.CallPacked(views.data(), static_cast<int32_t>(views.size()), &results_);
+  } catch (const ffi::Error& error) {
+    throw Failure(kBadInput, "The model cannot be run on these inputs (" + Said(error.message()) + ").");
+  }
 }
 
 std::vector<Array> Model::Outputs() const {

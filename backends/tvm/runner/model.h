@@ -27,7 +27,7 @@ class Model {
   // Take arrays as inputs, by name; others are left alone. Throws Failure when one is missing or does not fit.
   void Set(const std::vector<Array>& arrays);
 
-  // Run on what was set.
+  // Run on what was set. Throws Failure with what TVM says, as of functions that it has in Python alone.
   void Run();
 
   // The outputs of the last run, in the model's order.

@@ -18,23 +18,24 @@ import numpy as np
 import onnx
 import pytest
 
-pytest.importorskip("tvm")
+tvm = pytest.importorskip("tvm")
+tvm_ffi = pytest.importorskip("tvm_ffi")
 
-import lwc
-from lwc.backends.onnxruntime.build import OnnxRuntime
-from lwc.backends.signature import Signature
-from lwc.backends.tvm.bundle import FOLDER, RUNNER, build_runner, bundle
-from lwc.backends.tvm.export import activation_bytes, export
-from lwc.backends.tvm.importer import import_model
-from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.program import compile_program
-from lwc.backends.tvm.toolchain import find_toolchain, is_native
-from lwc.compiler import driver
-from lwc.compiler.core.errors import MissingDependency
-from lwc.compiler.core.model import Model
-from lwc.compiler.core.target import NAMED, Target, host
-from lwc.compiler.testing import FP32, disagreement
-from lwc.models.tiny.text import graph
+import lwc  # noqa: E402
+from lwc.backends.onnxruntime.build import OnnxRuntime  # noqa: E402
+from lwc.backends.signature import Signature  # noqa: E402
+from lwc.backends.tvm.bundle import FOLDER, RUNNER, build_runner, bundle  # noqa: E402
+from lwc.backends.tvm.export import activation_bytes, export  # noqa: E402
+from lwc.backends.tvm.importer import import_model  # noqa: E402
+from lwc.backends.tvm.machine import Machine  # noqa: E402
+from lwc.backends.tvm.program import compile_program  # noqa: E402
+from lwc.backends.tvm.toolchain import find_toolchain, is_native  # noqa: E402
+from lwc.compiler import driver  # noqa: E402
+from lwc.compiler.core.errors import MissingDependency  # noqa: E402
+from lwc.compiler.core.model import Model  # noqa: E402
+from lwc.compiler.core.target import NAMED, Target, host  # noqa: E402
+from lwc.compiler.testing import FP32, disagreement  # noqa: E402
+from lwc.models.tiny.text import graph  # noqa: E402
 
 TEXT = """(float[1,3,12,12] x, int64[2,3] i, float16[4] h, bool[2,3] q)
     => (float[1,16,12,12] y, int64[2,3] j, float16[4] g, bool[2,3] b) <float[16,3,3,3] w, float[16] c> {
@@ -89,9 +90,6 @@ def saved(path: Path, arrays: dict[str, Any] = FEEDS) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """The runner built against the two libraries alone, in a folder of their own."""
-    import tvm
-    import tvm_ffi
-
     folder = tmp_path_factory.mktemp("runner")
     for library in (tvm.libinfo.find_libtvm_runtime(), tvm_ffi.libinfo.find_libtvm_ffi()):
         (folder / Path(library).name).symlink_to(library)
@@ -100,6 +98,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
         return Runner((str(folder / RUNNER),), stored(tmp_path_factory.mktemp("model"), host()))
     except MissingDependency as error:
         pytest.skip(str(error))
+
+
+def test_what_sorts_is_loaded_where_it_is_there(run: Runner, tmp_path: Path) -> None:
+    text = "(float[1,8] x) => (float[1,3] y, int64[1,3] i) <int64[1] k = {3}> { y, i = TopK(x, k) }"
+    model = stored(tmp_path, host(), text)
+    x = np.arange(8, dtype=np.float32)[None]
+    arguments = (model, "--input", saved(tmp_path / "in.npz", {"x": x}), "--output", tmp_path / "out.npz")
+    assert "sort" in run.refuses(BAD_INPUT, *arguments)
+    extra = Path(run.command[0]).parent / "libtvm_runtime_extra.so"
+    extra.symlink_to(Path(tvm.libinfo.find_libtvm_runtime()).with_name(extra.name))
+    try:
+        assert run(*arguments).returncode == 0
+    finally:
+        extra.unlink()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["i"], [[7, 6, 5]])
+
+
+def test_functions_that_tvm_has_in_python_alone_are_named(run: Runner, tmp_path: Path) -> None:
+    stored(tmp_path, host(), "(bool[4] x) => (int64[1,n] y) { y = NonZero(x) }")
+    assert "nonzero" in run.refuses(BAD_INPUT, tmp_path)
 
 
 def copied(folder: Path, to: Path) -> Path:
