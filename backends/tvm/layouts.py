@@ -88,6 +88,8 @@ class _Planes(PyExprMutator):
         floats = str(call.args[0].ty.dtype) == str(call.args[1].ty.dtype) == "float32"
         if planes is None or not ours or not floats or int(attrs.groups) > 1:
             return call
+        if not isinstance(call.args[1], ir.Constant):  # TVM's own convolution, which takes its place, reads no planes
+            return call
         return relax.op.nn.conv2d(
             planes, call.args[1], strides=attrs.strides, padding=attrs.padding, dilation=attrs.dilation,
             data_layout="NCHW", kernel_layout="OHWI", out_layout="NHWC", out_dtype=attrs.out_dtype,
@@ -118,4 +120,4 @@ def _of_rank(value: relax.Expr, rank: int) -> relax.Expr:
     if not isinstance(value, ir.Constant):
         return value
     array: Any = value.value.numpy()
-    return relax.const(array.reshape((1,) * (rank - array.ndim) + array.shape))
+    return relax.const(array.reshape((1,) * (rank - array.ndim) + array.shape), str(array.dtype))

@@ -14,6 +14,7 @@ from lwc.backends.tvm.lowering.expressions import (
     array_of,
     const,
     constant_array,
+    dims_of,
     dtype_of,
     ints_of,
     like,
@@ -111,6 +112,42 @@ def mish(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> r
     return relax.op.multiply(x, relax.op.divide(n, relax.op.add(n, like(2, x))))
 
 
+def divide(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Div: integers towards zero."""
+    return relax.op.divide(inputs[0], _never_zero(bb, inputs[1]))
+
+
+def modulo(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Mod: with the divisor's sign, or the dividend's where fmod is set."""
+    op = relax.op.mod if attrs.get("fmod", 0) else relax.op.floor_mod
+    return op(inputs[0], _never_zero(bb, inputs[1]))
+
+
+def _never_zero(bb: Builder, divisor: relax.Expr) -> relax.Expr:
+    """A processor traps on an integer division by zero, which vectors meet behind the end of a tensor."""
+    known = array_of(divisor)
+    if "int" not in dtype_of(divisor) or (known is not None and known.all()):
+        return divisor
+    zero = relax.op.equal(divisor, like(0, divisor))
+    return bb.emit(relax.op.where(zero, like(1, divisor), divisor))
+
+
+def hyperbolic_cosine(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Cosh: (e^x + e^-x) / 2."""
+    (x,) = inputs
+    both = relax.op.add(relax.op.exp(x), relax.op.exp(relax.op.negative(x)))
+    return relax.op.multiply(both, like(0.5, x))
+
+
+def squeeze(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Squeeze: of axes counted from the front, as TVM 0.27's ConvertLayout fails on others."""
+    x, axes = [*inputs, None][:2]
+    if axes is None:
+        return relax.op.squeeze(x)
+    rank = len(dims_of(x))
+    return relax.op.squeeze(x, sorted({axis % rank for axis in ints_of(axes, "the axes")}))
+
+
 def tile(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Tile: a new axis before each that is repeated, broadcast and merged."""
     x, repeats = inputs[0], ints_of(inputs[1], "the repeats")
@@ -141,14 +178,18 @@ def softmax(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -
 
 RULES = {
     "BitCast": bit_cast,
+    "Cosh": hyperbolic_cosine,
     "CumProd": cumulative_product,
+    "Div": divide,
     "Dropout": dropout,
     "EyeLike": eye_like,
     "IsInf": is_infinite,
     "MatMul": matmul,
     "Mish": mish,
+    "Mod": modulo,
     "Pow": power,
     "Softmax": softmax,
     "Softplus": softplus,
+    "Squeeze": squeeze,
     "Tile": tile,
 }
