@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lwc import backends
@@ -14,7 +14,7 @@ from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.biases import mean_sources, needs_mean
-from lwc.compiler.search.decide import MEASURED, Decider, Wanted
+from lwc.compiler.search.decide import MEASURED, Decider, Wanted, is_hint
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
@@ -49,7 +49,11 @@ def decide_for_all(
     if options.plan is not None:
         plan = replayed(options, numbers)
         return [Decision(place, plan, Space({})) for place in places], refused
-    return [decide(place, numbers, judge, options, timings) for place in places], refused
+    decisions = [decide(place, numbers, judge, options, timings) for place in places if not place.backend.fixes_shapes]
+    for place in places:
+        if place.backend.fixes_shapes:
+            decisions += decide_elsewhere(place, decisions, numbers, judge, options, timings)
+    return decisions, refused
 
 
 def able(prepared: Prepared, options: CompileOptions) -> tuple[list[Prepared], dict[str, str]]:
@@ -141,6 +145,31 @@ def decide(
     reverted = [*found.reverted, *reverted, *settled.reverted]
     plan = replace(settled.plan, scalings=place.scalings)
     return Decision(place, plan, decider.space, tuple(reverted), settled.done)
+
+
+def decide_elsewhere(
+    place: Prepared,
+    decided: Sequence[Decision],
+    numbers: Numbers,
+    judge: Judge,
+    options: CompileOptions,
+    timings: Timings,
+) -> list[Decision]:
+    """For a runtime that compiles too long to be asked about every plan; the proof measures what comes of it there.
+
+    Its plans: what was decided for the reference, as far as it executes that; short floats everywhere, where it has
+    them as a property of the whole model; all in float.
+    """
+    executed = place.target.choices
+    source = next((d for d in decided if d.prepared.backend.name == place.reference.name), None)
+    if source is None:
+        source = decide(place.on(place.reference).limited_to(executed), numbers, judge, options, timings)
+    kept = {site: choice for site, choice in source.plan.choices.items() if choice.name in executed}
+    decider = Decider(workbench(place), numbers, _wanted(options))
+    decider.find_sites()
+    short = {site: c for site, choices in decider.offered.items() for c in choices if is_hint(c, place.target)}
+    plans = [replace(source.plan, choices=choices) for choices in (kept, short, {}) if choices or not (kept or short)]
+    return [Decision(place, plan, Space({}), source.reverted) for plan in plans]
 
 
 def _ratio_of_bytes(space: Space) -> Callable[[Plan, Plan], float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -92,7 +92,14 @@ class Prepared:
 
     def on(self, backend: Backend) -> Prepared:
         """The same workplace with another runtime on it."""
-        target = backend.narrow(self.asked)
+        return self._at(backend, backend.narrow(self.asked))
+
+    def limited_to(self, choices: Collection[str]) -> Prepared:
+        """The same workplace where only choices of these names are offered."""
+        kept = tuple(name for name in self.target.choices if name in choices)
+        return self._at(self.backend, replace(self.target, choices=kept))
+
+    def _at(self, backend: Backend, target: Target) -> Prepared:
         key = (*self.key[:-2], *_place(backend, target))
         return replace(self, backend=backend, target=target, apply=self.apply.on(target), key=key)
 

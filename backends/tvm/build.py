@@ -27,12 +27,12 @@ from lwc.backends.tvm.tuning import tune_models
 from lwc.compiler.core.backend import Backend, BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import BFloat16, Float
+from lwc.compiler.core.plan import BFloat16, Float, StaticInt8
 from lwc.compiler.core.progress import Progress
 from lwc.compiler.core.target import Target
 
 CONTENTS = "parts.json"  # the signature, and for each set of shapes the parts in the order they run
-KEPT_CHOICES = (Float.name,)
+KEPT_CHOICES = (Float.name, StaticInt8.name)
 
 
 class Tvm:
@@ -46,7 +46,7 @@ class Tvm:
         return f"tvm {tvm.__version__}"
 
     def narrow(self, target: Target) -> Target:
-        """Float, and bfloat16 as a hint for the whole model where tiles multiply it."""
+        """Float, static int8; bfloat16 as a hint for the whole model where tiles multiply it."""
         tiles = Machine.of(target).tiles
         hinted = (BFloat16.name,) if tiles else ()
         choices = (*(name for name in target.choices if name in KEPT_CHOICES), *hinted)
@@ -100,18 +100,18 @@ class Tvm:
 
     def tune(
         self, models: Sequence[tuple[Model, Mapping[str, tuple[int, ...]]]], target: Target, seconds: float,
-        progress: Progress,
+        progress: Progress, tuner: str | None = None,
     ) -> None:  # fmt: skip
         """Find faster kernels for models of these shapes, and keep them in the folder `target.tuned`.
 
-        Raises UsageError where they cannot be run here, or kept.
+        tuner: as `tune_models` has it. Raises UsageError where they cannot be run or kept.
         """
         sized = [(model, shapes_of(Signature.of(model), given)) for model, given in models]
         parts = [
             part.model for model, shapes in sized if shapes is not None
             for part in self.parts(fixed(model, shapes), target) if part.taken
         ]  # fmt: skip
-        tune_models(parts, target, seconds, progress)
+        tune_models(parts, target, seconds, progress, tuner)
 
     def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
         """Write model.onnx, libraries made of it for the shapes in the options, and what they are.
