@@ -40,6 +40,8 @@ class Rows:
 
     def inner(self) -> list[int]:
         """Tiles that read within the row alone, by index: neighbours, as borders lie at the ends."""
+        if self.window.pointwise:
+            return list(range(self.count))
         taps = range(self.window.kernel_width)
         return [i for i in range(self.count) if all(self.span(self.start(i), kx) == (0, self.pixels) for kx in taps)]
 

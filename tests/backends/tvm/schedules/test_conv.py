@@ -145,3 +145,10 @@ def test_a_first_layer_reads_planes() -> None:
     names = functions(model(layer), WIDE)
     assert sum("transpose" in name for name in names) == 1  # of the output alone
     assert difference(model(layer), WIDE) < FP32_SUMS
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_large_image_is_not_copied_before_it_is_convolved(kernel: int) -> None:
+    pad = kernel // 2
+    layer = Layer(1, 1, 16, 16, (80, 96), (kernel, kernel), (1, 1), (1, 1), (pad, pad, pad, pad))
+    assert not any("pad" in name for name in functions(model(layer), WIDE))
