@@ -8,6 +8,7 @@ import tvm
 from tvm import IRModule, relax, tirx
 
 from lwc.backends.tvm.constants import FoldWithNumPy
+from lwc.backends.tvm.grouping import attention_groups
 from lwc.backends.tvm.layouts import LAYOUTS, EaseLayouts, ReadPlanes
 from lwc.backends.tvm.legalize import legalizations
 from lwc.backends.tvm.lowering.integer import on_codes
@@ -44,6 +45,7 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
             ReadPlanes(),
             relax.backend.DispatchSampling(),
             relax.backend.DispatchSortScan(),
+            attention_groups(),
             t.LegalizeOps(legalizations(machine)),
             t.AnnotateTIROpPattern(),
             t.FoldConstant(),

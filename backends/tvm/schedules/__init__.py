@@ -9,6 +9,7 @@ from tvm import tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.attention import attention
 from lwc.backends.tvm.schedules.channelwise import channelwise
 from lwc.backends.tvm.schedules.conv import convolution
 from lwc.backends.tvm.schedules.int8 import bytes_product
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     convolution,
     bytes_product,
     channelwise,
+    attention,
     product,
     reduction,
     loops,

@@ -9,7 +9,7 @@ Goto and van de Geijn, Anatomy of high-performance matrix multiplication (2008),
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -37,12 +37,22 @@ def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         found = steps(func)
     if not found or not follows(found[0], found[1:]):
         return None
-    shape = _product(found[0])
-    return None if shape is None else _Nest(func, shape, found[1:], machine).written()
+    shape = product_of(found[0])
+    if shape is None:
+        return None
+    tiles = Tiles(shape, found[1:], set(func.params), machine)
+    counts = (math.prod(shape.batch), tiles.panels, tiles.row_tiles)
+    work = math.prod((*shape.step.extents, *shape.step.lengths))
+
+    def task(number: tirx.Var) -> tirx.Stmt:
+        return tiles.at(*unravel(number, counts))
+
+    body = nest.parallel(math.prod(counts), task, worth=work >= WORTH_THREADS)
+    return nest.with_nest(func, body, [tiles.sums])
 
 
 @dataclass(frozen=True)
-class _Product:
+class Product:
     """batch, rows, columns: extents of the step's axes, in this order, one column axis; what varies along columns is
     the same for all rows
     panel: columns of a packed panel, 0 where columns lie as they are
@@ -58,7 +68,8 @@ class _Product:
         return [*unravel(batch, self.batch), *unravel(row, self.rows), column]
 
 
-def _product(step: Step) -> _Product | None:
+def product_of(step: Step) -> Product | None:
+    """The step as a product; None where it is none, or where its columns are not side by side."""
     if not step.reduced or not step.spatial or str(step.buffer.dtype) != "float32":
         return None
     *outer, column = step.spatial
@@ -68,7 +79,7 @@ def _product(step: Step) -> _Product | None:
     if not along or not (panel or all(_side_by_side(operand, column) for operand in along)):
         return None
     batches = max((place + 1 for place, var in enumerate(outer) if any(uses(part, var) for part in along)), default=0)
-    return _Product(step, step.extents[:batches], step.extents[batches:-1], step.extents[-1], panel)
+    return Product(step, step.extents[:batches], step.extents[batches:-1], step.extents[-1], panel)
 
 
 def _side_by_side(operand: tirx.Expr, column: tirx.Var) -> bool:
@@ -80,30 +91,27 @@ def _side_by_side(operand: tirx.Expr, column: tirx.Var) -> bool:
     )
 
 
-class _Nest:
-    """The loops of one product."""
+class Tiles:
+    """The tiles of one product.
 
-    def __init__(self, func: tirx.PrimFunc, shape: _Product, rest: Sequence[Step], machine: Machine) -> None:
-        self.func, self.shape, self.rest = func, shape, rest
-        self.batch, self.rows = math.prod(shape.batch), math.prod(shape.rows)
-        self.depth = math.prod(shape.step.lengths)
-        self.tile: Tile = tile(
-            machine, self.rows, shape.columns, self.depth, width=shape.panel, padded=bool(shape.panel)
-        )
+    sums: a tile's, in registers;  panels, row_tiles: how many tiles along columns and rows
+    rows: how many of the product's rows are tiled, all where none are named
+    """
+
+    def __init__(
+        self, shape: Product, rest: Sequence[Step], outputs: Collection[tirx.Buffer], machine: Machine, rows: int = 0
+    ) -> None:
+        self.shape, self.rest, self.outputs = shape, rest, outputs
+        self.rows = rows or math.prod(shape.rows)
+        depth, packed = math.prod(shape.step.lengths), bool(shape.panel)
+        self.tile: Tile = tile(machine, self.rows, shape.columns, depth, width=shape.panel, padded=packed)
         self.row_tiles = math.ceil(self.rows / self.tile.rows)
         self.panels = math.ceil(shape.columns / self.tile.width)
-        sums = self.tile.rows * self.tile.width
-        self.sums = tirx.decl_buffer((sums,), "float32", "sums", scope="local")
-        self.outputs = set(func.params)
+        self.sums = tirx.decl_buffer((self.tile.rows * self.tile.width,), "float32", "sums", scope="local")
 
-    def written(self) -> tirx.PrimFunc:
-        work = self.batch * self.rows * self.shape.columns * self.depth
-        tasks = self.batch * self.panels * self.row_tiles
-        return nest.with_nest(self.func, nest.parallel(tasks, self._task, worth=work >= WORTH_THREADS), [self.sums])
-
-    def _task(self, task: tirx.Var) -> tirx.Stmt:
-        batch, panel, row = unravel(task, (self.batch, self.panels, self.row_tiles))
-        row, column = row * self.tile.rows, panel * self.tile.width
+    def at(self, batch: tirx.Expr, panel: tirx.Expr, row_tile: tirx.Expr, first_row: int | tirx.Expr = 0) -> tirx.Stmt:
+        """One tile of the rows from `first_row` on."""
+        row, column = row_tile * self.tile.rows, panel * self.tile.width
         ragged = self.shape.columns % self.tile.width
         if self.rows % self.tile.rows:
             row = tirx.min(row, self.rows - self.tile.rows)
@@ -114,7 +122,8 @@ class _Nest:
         if ragged and self.shape.panel:
             store = tirx.IfThenElse(panel < self.panels - 1, store, self._store(place, ragged))
         return nest.sequence([
-            tirx.Bind(place[1], row), tirx.Bind(place[2], column), self._clear(), self._accumulate(place), store,
+            tirx.Bind(place[1], row + first_row), tirx.Bind(place[2], column),
+            self._clear(), self._accumulate(place), store,
         ])  # fmt: skip
 
     def _clear(self) -> tirx.Stmt:

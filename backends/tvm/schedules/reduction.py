@@ -7,7 +7,7 @@ are spread over the cores. Results of a row that no other function needs never l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tvm import tirx
 from tvm.ir import TensorLoad
@@ -30,29 +30,50 @@ def reduction(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     found = steps(func)
     if not found or not any(step.reduced for step in found):
         return None
-    rows = _rows(found)
-    return None if rows is None else _Nest(func, found, rows, machine).written()
+    rows = shared_rows(found)
+    if rows is None:
+        return None
+    outputs = set(func.params)
+    own = {
+        step.buffer: tirx.decl_buffer(
+            (math.prod(step.extents[len(rows) :]),), step.buffer.dtype, step.buffer.name, scope="local"
+        )
+        for step in found
+        if step.buffer not in outputs
+    }
+    nests = Rows(found, len(rows), machine.lanes, own)
+    work = max(math.prod((*step.extents, *step.lengths)) for step in found)
+    body = nest.parallel(math.prod(rows), lambda task: nests.at(unravel(task, rows)), worth=work >= WORTH_THREADS)
+    return nest.with_nest(func, body, [*own.values(), *nests.partial])
 
 
-def _rows(found: Sequence[Step]) -> tuple[int, ...] | None:
-    """Extents that all steps share: those of what the first reduction leaves, but for trailing ones of extent 1."""
+def shared_rows(found: Sequence[Step]) -> tuple[int, ...] | None:
+    """Extents that all steps share: those of what the first reduction leaves, but for trailing ones of extent 1.
+
+    None where a step reads another row, or a reduction does not read neighbours.
+    """
     rows = list(next(step.extents for step in found if step.reduced))
     while rows and rows[-1] == 1:
         rows.pop()
+    return tuple(rows) if same_rows(found, tuple(rows)) else None
+
+
+def same_rows(found: Sequence[Step], rows: tuple[int, ...]) -> bool:
+    """Whether every step works on rows of these extents, each on its own."""
     for step in found:
-        if step.extents[: len(rows)] != tuple(rows) or (step.reduced and math.prod(step.extents) != math.prod(rows)):
-            return None
+        if step.extents[: len(rows)] != rows or (step.reduced and math.prod(step.extents) != math.prod(rows)):
+            return False
     inside = {step.buffer for step in found}
     for step in found:
-        for load in loads(step.value):
-            if load.source in inside and not _same_row(load, step, len(rows)):
-                return None
+        if any(load.source in inside and not same_row(load, step, len(rows)) for load in loads(step.value)):
+            return False
         if step.reduced and not all(_along(load, step) for load in loads(step.value)):
-            return None
-    return tuple(rows)
+            return False
+    return True
 
 
-def _same_row(load: TensorLoad, step: Step, depth: int) -> bool:
+def same_row(load: TensorLoad, step: Step, depth: int) -> bool:
+    """Whether a step reads an element of its own row, the buffer's first `depth` indices."""
     return all(
         index.same_as(var) or extent == 1
         for index, var, extent in zip(list(load.indices)[:depth], step.spatial, step.extents[:depth], strict=False)
@@ -65,38 +86,29 @@ def _along(load: TensorLoad, step: Step) -> bool:
     return not load.indices or load.indices[-1].same_as(last) or not any(uses(index, last) for index in load.indices)
 
 
-class _Nest:
-    """The loop over rows."""
+class Rows:
+    """What is done for one row.
 
-    def __init__(self, func: tirx.PrimFunc, found: Sequence[Step], rows: tuple[int, ...], machine: Machine) -> None:
-        self.func, self.steps, self.rows, self.lanes = func, found, rows, machine.lanes
-        outputs = set(func.params)
-        self.inside = {
-            step.buffer: tirx.decl_buffer((self._wide(step),), step.buffer.dtype, step.buffer.name, scope="local")
-            for step in found
-            if step.buffer not in outputs
-        }
+    depth: how many leading axes say which;  own: buffers that hold one row in place of all, by the one that held all
+    partial: the buffers that reductions need besides
+    """
+
+    def __init__(
+        self, found: Sequence[Step], depth: int, lanes: int, own: Mapping[tirx.Buffer, tirx.Buffer]
+    ) -> None:
+        self.steps, self.depth, self.lanes, self.own = found, depth, lanes, own
         self.partial: list[tirx.Buffer] = []
         # What divides every element of a row divides 1 instead, once.
         self.totals = {step.buffer for step in found if step.reduced and str(step.buffer.dtype) == "float32"}
 
-    def written(self) -> tirx.PrimFunc:
-        count = math.prod(self.rows)
-        work = count * max(self._wide(step) * math.prod(step.lengths) for step in self.steps)
-        body = nest.parallel(count, self._row, worth=work >= WORTH_THREADS)
-        return nest.with_nest(self.func, body, [*self.inside.values(), *self.partial])
-
-    def _wide(self, step: Step) -> int:
-        return math.prod(step.extents[len(self.rows) :])
-
-    def _row(self, task: tirx.Var) -> tirx.Stmt:
-        row = unravel(task, self.rows)
+    def at(self, row: list[tirx.Expr]) -> tirx.Stmt:
+        """Every step for this row."""
         written = [self._reduced(step, row) if step.reduced else self._each(step, row) for step in self.steps]
         return nest.sequence(written)
 
     def _each(self, step: Step, row: list[tirx.Expr], outer: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
         """Every element of the step's row."""
-        wide = step.extents[len(self.rows) :]
+        wide = step.extents[self.depth :]
         if math.prod(wide) == 1:
             return self._store(step, self._first(step, row), self._value(step, self._first(step, row)))
         if len(outer) < len(wide) - 1:
@@ -139,22 +151,21 @@ class _Nest:
         return replaced(value, {}, self._load)
 
     def _first(self, step: Step, row: Sequence[tirx.Expr]) -> list[tirx.Expr]:
-        return [*row, *(nest.index(0) for _ in step.extents[len(self.rows) :])]
+        return [*row, *(nest.index(0) for _ in step.extents[self.depth :])]
 
     def _load(self, load: TensorLoad) -> tirx.Expr:
-        own = self.inside.get(load.source)
+        own = self.own.get(load.source)
         return load if own is None else tirx.BufferLoad(own, [self._place(load.source, list(load.indices))])
 
     def _store(self, step: Step, point: Sequence[tirx.Expr], value: tirx.Expr) -> tirx.Stmt:
-        own = self.inside.get(step.buffer)
+        own = self.own.get(step.buffer)
         if own is None:
             return tirx.BufferStore(step.buffer, value, list(point))
         return tirx.BufferStore(own, value, [self._place(step.buffer, point)])
 
     def _place(self, buffer: tirx.Buffer, point: Sequence[tirx.Expr]) -> tirx.Expr:
         """Where an element lies within its row."""
-        depth = len(self.rows)
-        return ravel(point[depth:], [int(extent) for extent in buffer.shape][depth:])
+        return ravel(point[self.depth :], [int(extent) for extent in buffer.shape][self.depth :])
 
 
 def _halved(step: Step, partial: tirx.Buffer, width: int) -> list[tirx.Stmt]:
