@@ -15,6 +15,7 @@ Body = Callable[[Any], tirx.Stmt]
 
 
 def serial(extent: Any, body: Body, start: Any = 0) -> tirx.Stmt:
+    """One after the other."""
     return _loop(extent, body, ForKind.SERIAL, start)
 
 
@@ -29,6 +30,7 @@ def worth_threads(products: int) -> bool:
 
 
 def unrolled(extent: int, body: Body, start: int = 0) -> tirx.Stmt:
+    """Written out."""
     return _loop(extent, body, ForKind.UNROLLED, start)
 
 
@@ -70,6 +72,7 @@ def sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
 
 
 def store(buffer: tirx.Buffer, indices: Sequence[Any], value: Any) -> tirx.Stmt:
+    """An element of the buffer, given its value."""
     return tirx.BufferStore(buffer, value, list(indices))
 
 
