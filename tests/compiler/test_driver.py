@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import lwc
+from lwc import backends
 from lwc.compiler import prove
 from lwc.compiler.core.errors import BadPlan, BudgetNotHeld, UsageError
 from lwc.compiler.core.plan import Plan
@@ -172,7 +173,8 @@ def test_an_interrupted_compile_leaves_the_old_artifact_whole(
 
 
 def test_without_samples_the_report_says_synthetic(tmp_path: Path) -> None:
-    artifact = lwc.compile(digits.path("gru"), tmp_path / "out.lwc", samples=8, precision="fp32", no_cache=True)
+    options = {"samples": 8, "precision": "fp32", "no_cache": True, "backend": "ort"}
+    artifact = lwc.compile(digits.path("gru"), tmp_path / "out.lwc", **options)
     assert artifact.report.calibration["source"] == "synthetic"
     assert artifact.report.calibration["samples"] == artifact.report.calibration["held_out"] == 4
 
@@ -195,7 +197,7 @@ def test_the_front_is_written_as_artifacts_inside_the_artifact(tmp_path: Path, s
 def test_every_installed_runtime_is_decided_for_and_named_in_the_report(tmp_path: Path, samples: Any) -> None:
     pytest.importorskip("openvino")
     artifact = compile_cnn(tmp_path / "out.lwc", samples, backend="auto")
-    assert {line["name"] for line in artifact.report.backends} == {"onnxruntime", "openvino"}
+    assert {line["name"] for line in artifact.report.backends} == set(backends.available())
     assert artifact.report.accuracy.held
 
 
