@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from tvm import relax
 
 from lwc.backends.tvm.legalize_conv import packed_conv2d
-from lwc.backends.tvm.legalize_int8 import bytes_conv2d, bytes_matmul
+from lwc.backends.tvm.legalize_int8 import bytes_conv2d, bytes_matmul, few_bytes
 from lwc.backends.tvm.legalize_pooling import avg_pool2d, max_pool2d
 from lwc.backends.tvm.legalize_product import packed_matmul
 from lwc.backends.tvm.legalize_tiles import tiled_conv2d, tiled_matmul
@@ -28,10 +28,16 @@ def legalizations(machine: Machine) -> Mapping[str, Legalization]:
         "relax.nn.max_pool2d": max_pool2d,
         "relax.nn.avg_pool2d": avg_pool2d,
     }
-    for family in (BYTES, TILED) if machine.tiles else (BYTES,):
-        for name, first in family.items():
-            table[name] = _tiled_first(first, table[name], machine)
+    for name, of_bytes in BYTES.items():
+        table[name] = _tiled_first(of_bytes, table[name], machine)
+    if machine.tiles:
+        for name, tiled in TILED.items():
+            table[name] = _tiled_first(_with_many_bytes(tiled), table[name], machine)
     return table
+
+
+def _with_many_bytes(tiled: Tiled) -> Tiled:
+    return lambda bb, call, machine: None if few_bytes(call) else tiled(bb, call, machine)
 
 
 def _tiled_first(tiled: Tiled, other: Legalization, machine: Machine) -> Legalization:

@@ -20,6 +20,7 @@ from lwc.backends.tvm.schedules.int8_dot import Dot
 from lwc.backends.tvm.tuned import UNTUNED
 
 OUT_ELEMENTWISE_FUSABLE = 4
+TILE_BYTES = 64  # of a row
 SIGN = 128  # by which bytes with and without a sign differ
 # Products of a window that float32 adds up exactly: each is below 2**15, sums must stay below 2**24.
 EXACT_IN_FLOAT = 2**9
@@ -59,6 +60,14 @@ def bytes_matmul(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> 
     conv = Conv(1, 1, math.prod(outer), whole, 1, math.prod(outer), o, 1, 1, 1, 1, 0, 0, 1, 1, 1)
     x = _prepared(bb, data, [*outer, whole], (0,) * len(_sizes(data)), dot)
     return _dense(bb, call, x, np.pad(weight, [(0, 0), (0, whole - k)]).reshape(o, 1, 1, whole), conv, dot, machine)
+
+
+def few_bytes(call: relax.Call) -> bool:
+    """Whether fewer bytes are summed than a row of a tile holds: tiles would multiply mostly zeros."""
+    if not _of_bytes(call):
+        return False
+    shape = _sizes(call.args[1])
+    return (shape[0] if len(shape) == 2 else math.prod(shape[1:])) < TILE_BYTES
 
 
 def _of_bytes(call: relax.Call) -> bool:
