@@ -49,7 +49,7 @@ _FUNCTIONS: Mapping[str, _Named] = {
     "hardsigmoid": _Named(lambda x, a, b: relax.op.clip(_affine(x, a, b), 0, 1), 0.2, 0.5),
     "leakyrelu": _Named(lambda x, a, b: relax.op.where(relax.op.less(x, like(0, x)), _times(x, a), x), 0.01),
     "relu": _Named(lambda x, a, b: relax.op.nn.relu(x)),
-    "scaledtanh": _Named(lambda x, a, b: _times(relax.op.tanh(_times(x, b)), a), 1.0, 1.0),
+    "scaledtanh": _Named(lambda x, a, b: relax.op.multiply(relax.op.tanh(_times(x, b)), like(a, x)), 1.0, 1.0),
     "sigmoid": _Named(lambda x, a, b: relax.op.sigmoid(x)),
     "softplus": _Named(lambda x, a, b: relax.op.nn.softplus(x)),
     "softsign": _Named(_softsign),

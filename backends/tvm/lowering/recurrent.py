@@ -10,7 +10,7 @@ import numpy as np
 from tvm import relax
 
 from lwc.backends.tvm.lowering.activations import Activation, activations_of
-from lwc.backends.tvm.lowering.expressions import const, dtype_of, shape_of, stacked, text_of
+from lwc.backends.tvm.lowering.expressions import Builder, const, dtype_of, shape_of, stacked, text_of
 
 State = tuple[relax.Expr, ...]
 Multiply = Callable[[relax.Expr], relax.Expr]
@@ -236,10 +236,16 @@ class Layer:
         each = len(self.kind.default)
         functions = activations_of(self.attrs, self.kind.default * self.directions)[way * each : (way + 1) * each]
         attrs = self.attrs
+        typed = [_on_variables(self.bb, function) for function in functions]
         return Cell(
-            self.bb, self.hidden, recur, rest, peephole, functions, attrs.get("clip", 0.0),
+            self.bb, self.hidden, recur, rest, peephole, typed, attrs.get("clip", 0.0),
             bool(attrs.get("linear_before_reset", 0)), bool(attrs.get("input_forget", 0)),
         )  # fmt: skip
+
+
+def _on_variables(bb: Builder, function: Activation) -> Activation:
+    """The function of a bound value, whose type is known."""
+    return lambda x: function(bb.emit(x))
 
 
 RULES = {"LSTM": _recurrent(LSTM), "GRU": _recurrent(GRU), "RNN": _recurrent(RNN)}

@@ -36,24 +36,24 @@ class Axis:
 
     def places(self, mode: str) -> Array:
         """Where in the input each output element lies (ONNX Resize, coordinate_transformation_mode)."""
-        x = np.arange(self.made, dtype=np.float64)
-        length = self.scale * self.size
+        x = np.arange(self.made, dtype=np.float32)  # as ONNX Runtime rounds, which decides ties
+        length, scale = self.scale * self.size, np.float32(self.scale)
         if mode == "align_corners":
-            return x * (self.size - 1) / (length - 1) if length != 1 else np.zeros_like(x)
+            return x * np.float32(self.size - 1) / np.float32(self.made - 1) if self.made != 1 else np.zeros_like(x)
         if mode == "asymmetric":
-            return x / self.scale
+            return x / scale
         if mode == "pytorch_half_pixel":
-            return (x + 0.5) / self.scale - 0.5 if length > 1 else np.full_like(x, -0.5)
+            return (x + np.float32(0.5)) / scale - np.float32(0.5) if length > 1 else np.full_like(x, -0.5)
         if mode == "half_pixel_symmetric":
             adjustment = self.made / length
             centre = self.size / 2
-            return centre * (1 - adjustment) + (x + 0.5) / self.scale - 0.5
+            return centre * (1 - adjustment) + (x + np.float32(0.5)) / scale - np.float32(0.5)
         if mode == "tf_crop_and_resize":
             start, end = self.roi
             if length <= 1:
                 return np.full_like(x, 0.5 * (start + end) * (self.size - 1))
             return start * (self.size - 1) + x * (end - start) * (self.size - 1) / (length - 1)
-        return (x + 0.5) / self.scale - 0.5
+        return (x + np.float32(0.5)) / scale - np.float32(0.5)
 
 
 def resize(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:

@@ -96,7 +96,7 @@ def _cut(
     mode = text_of(attrs, "auto_pad", "NOTSET")
     wanted = attrs.get("output_shape")
     if wanted is None and mode in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = [n * s for n, s in zip(size, strides, strict=True)]
+        wanted = [min(n * s, w) for n, s, w in zip(size, strides, whole, strict=True)]
     if wanted is None:
         pads = attrs.get("pads", [0] * (2 * len(size))) if mode == "NOTSET" else [0] * (2 * len(size))
         begins, ends = pads[: len(size)], pads[len(size) :]
