@@ -45,7 +45,8 @@ class CompileOptions:
     metric: one of METRICS, 'module:attr', function(outputs, sample) -> float, or a class with update and compute
     max_drop: the metric may fall by so much, absolute;  max_latency_ms, max_size_mb: hard budgets
     best_effort: write the best found even over budget;  pareto: the plans that no other beats, too
-    tune_minutes: for measuring kernels, by runtimes that write their own;  portable: standard ONNX operators only
+    tune_minutes: for measuring kernels, by runtimes that write their own;  tuner: rpc://HOST:PORT/KEY to measure there
+    portable: standard ONNX operators only
     plan: apply this plan and search nothing;  shape: input name -> fixed shape
     max_memory_gb: what statistics and kept activations take, beside the models and their sessions, in 1e9 bytes
     """
@@ -65,6 +66,7 @@ class CompileOptions:
     best_effort: bool = False
     pareto: bool = False
     tune_minutes: float = 0.0
+    tuner: str | None = None
     portable: bool = False
     plan: Path | None = None
     shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class CompileOptions:
     def __post_init__(self) -> None:
         _check_names(self)
         _check_numbers(self)
+        if self.tuner is not None and not self.tune_minutes:
+            raise UsageError("--tuner names devices to tune on, but there is no time to.", "Give --tune MINUTES.")
         if self.tune_minutes and self.no_cache:
             raise UsageError("What --tune finds is kept in the cache.", "Leave out --no-cache, or --tune.")
         for is_asked, refusal in NOT_YET:
@@ -181,7 +185,9 @@ def _field_name(flag: str) -> str:
     return name
 
 
-TEXT = ("target", "backend", "calib", "metric", "objective", "precision", "sparsity", "scheduler", *PATH_FIELDS)
+TEXT = (
+    "target", "backend", "calib", "metric", "objective", "precision", "sparsity", "scheduler", "tuner", *PATH_FIELDS
+)  # fmt: skip
 FLAGS = ("best_effort", "pareto", "portable", "no_cache")
 WHOLE = ("samples", "workers", "seed")
 

@@ -31,4 +31,4 @@ def tune(candidates: Sequence[Candidate], options: CompileOptions, timings: Timi
             assert isinstance(first.backend, TunesKernels)
             models = [(each.model, each.shapes) for each in candidates if each.backend.name == name]
             seconds = SECONDS * options.tune_minutes / len(found)
-            first.backend.tune(models, first.target, seconds, timings.progress)
+            first.backend.tune(models, first.target, seconds, timings.progress, options.tuner)

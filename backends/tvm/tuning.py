@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from lwc.backends.tvm.compiled import machine_for
 from lwc.backends.tvm.database import Database, place
 from lwc.backends.tvm.importer import import_model
+from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.race import Local
+from lwc.backends.tvm.remote import Remote, Tracker
 from lwc.backends.tvm.tasks import Task, find_tasks, joined
 from lwc.backends.tvm.tune import Gain, Tuner
 from lwc.compiler.core.errors import UsageError
@@ -19,18 +21,18 @@ from lwc.compiler.core.target import Target, host
 MOST_BUILDERS = 8
 
 
-def tune_models(models: Sequence[Model], target: Target, seconds: float, progress: Progress) -> Gain:
+def tune_models(
+    models: Sequence[Model], target: Target, seconds: float, progress: Progress, tuner: str | None = None
+) -> Gain:
     """Find faster kernels for models that TVM takes as a whole, and keep them in the target's folder.
 
-    Raises UsageError where they cannot be run here or kept.
+    tuner: rpc://HOST:PORT/KEY of devices like the target; None: this machine is one
+    Raises UsageError where kernels cannot be run or kept, MissingDependency.
     """
     if target.tuned is None:
         raise UsageError("What tuning finds is kept in the cache.", "Leave --no-cache out.")
-    refuse_foreign_code(target)
     database, here = Database(target.tuned), place(target)
-    racer = Local(machine_for(models[0], target), min(MOST_BUILDERS, target.threads)) if models else None
-    if racer is None:
-        return Gain(0.0, 0.0, 0)
+    racer = _racer(target, tuner)
     tuner = Tuner(
         racer, here, lambda signature: database.records().get((here, signature)),
         lambda record: database.add([record]), progress,
@@ -43,6 +45,13 @@ def tune_models(models: Sequence[Model], target: Target, seconds: float, progres
     return found
 
 
+def _racer(target: Target, tuner: str | None) -> Local | Remote:
+    if tuner is not None:
+        return Remote(Machine.of(target), Tracker.of(tuner))
+    refuse_foreign_code(target)
+    return Local(Machine.of(target), min(MOST_BUILDERS, target.threads))
+
+
 def kernels_of(models: Sequence[Model], target: Target) -> list[Task]:
     """What there is to tune in all of them, each kernel once."""
     with silent(STDERR):
@@ -53,7 +62,7 @@ def refuse_foreign_code(target: Target) -> None:
     """Raise UsageError when this machine cannot run code for the target."""
     here = host()
     if target.is_foreign or not target.features <= here.features:
-        raise UsageError(f"Kernels for '{target.name}' cannot be measured here.", "Tune on such a machine.")
+        raise UsageError(f"Kernels for '{target.name}' cannot be measured here.", "Give --tuner.")
 
 
 def told(gain: Gain) -> str:

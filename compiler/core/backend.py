@@ -117,10 +117,11 @@ class TunesKernels(Protocol):
         target: Target,
         seconds: float,
         progress: Progress,
+        tuner: str | None = None,
     ) -> None:
         """Measure kernels of the models, each with the shapes of its inputs. Ctrl-C ends it and keeps what was found.
 
-        Raises UsageError.
+        tuner: where devices to measure on are found, None: this machine. Raises UsageError.
         """
         ...
 

@@ -189,3 +189,8 @@ def test_tuning_needs_the_cache(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cache"):
         make_options({"tune": 1.0, "no_cache": True})
     assert make_options({"tune": 1.0, "cache": tmp_path}).tune_minutes == 1.0
+
+
+def test_a_tuner_needs_time() -> None:
+    with pytest.raises(UsageError, match="no time"):
+        make_options({"tuner": "rpc://board:9190/arm"})
