@@ -90,6 +90,10 @@ def backend_lines(proof: Proof, refused: Mapping[str, str]) -> Iterator[dict[str
         if name == kept:
             reasons.insert(0, f"kept: {proof.kept.name}")
         yield {"name": name, "median_ms": ms, "reason": "; ".join(reasons) or "slower"}
+    lost = dict.fromkeys(r.backend for r in proof.rejected if r.backend not in proof.raced)
+    for name in lost:
+        reasons = [f"{r.name}: {r.reason}" for r in proof.rejected if r.backend == name]
+        yield {"name": name, "median_ms": None, "reason": "; ".join(reasons)}
     for name, reason in refused.items():
         yield {"name": name, "median_ms": None, "reason": reason}
 

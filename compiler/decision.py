@@ -165,11 +165,12 @@ def decide_elsewhere(
     if source is None:
         source = decide(place.on(place.reference).limited_to(executed), numbers, judge, options, timings)
     kept = {site: choice for site, choice in source.plan.choices.items() if choice.name in executed}
-    decider = Decider(workbench(place), numbers, _wanted(options))
+    bench = workbench(place)
+    decider = Decider(bench, numbers, _wanted(options))
     decider.find_sites()
     short = {site: c for site, choices in decider.offered.items() for c in choices if is_hint(c, place.target)}
-    plans = [replace(source.plan, choices=choices) for choices in (kept, short, {}) if choices or not (kept or short)]
-    return [Decision(place, plan, Space({}), source.reverted) for plan in plans]
+    plans = [replace(source.plan, choices=choices) for choices in (kept, short, {})]
+    return [Decision(place, plan, Space({}), source.reverted) for plan in plans if not bench.refusal(plan)]
 
 
 def _ratio_of_bytes(space: Space) -> Callable[[Plan, Plan], float]:

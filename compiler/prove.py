@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, PlansMemory, Port, Session
+from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy, Latency, LatencyPair, OutputFidelity
@@ -139,7 +140,7 @@ def prove(
     with temporary_folder("build", beside=folder.parent) as aside:
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
-        entries = [_build(candidate, Path(aside) / str(k), options.portable) for k, candidate in enumerate(bold)]
+        entries, failed = _build_all(bold, Path(aside), options.portable)
         times = race(entries, prepared.feeds)
         rejected: dict[bool, list[Rejected]] = {True: [], False: []}
         last = functools.cache(lambda: _build(safest, Path(aside) / "safest", options.portable))
@@ -164,7 +165,7 @@ def prove(
         before, after = _peak(original.candidate, original.folder, feeds), _peak(entry.candidate, folder, feeds)
     return Proof(
         entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, before, after,
-        tuple(rejected[strict]), raced, inputs, outputs, _activations(entry.candidate.backend, folder),
+        (*failed, *rejected[strict]), raced, inputs, outputs, _activations(entry.candidate.backend, folder),
     )  # fmt: skip
 
 
@@ -282,6 +283,20 @@ def _build(candidate: Candidate, folder: Path, portable: bool) -> _Entry:
 
 def _activations(backend: Backend, folder: Path) -> int | None:
     return backend.activation_bytes(folder) if isinstance(backend, PlansMemory) else None
+
+
+def _build_all(candidates: Sequence[Candidate], folder: Path, portable: bool) -> tuple[list[_Entry], list[Rejected]]:
+    """The candidates that can be built, and why others cannot. Raises the last reason when none can."""
+    entries: list[_Entry] = []
+    failed: list[Rejected] = []
+    for k, candidate in enumerate(candidates):
+        try:
+            entries.append(_build(candidate, folder / str(k), portable))
+        except LwcError as error:
+            if k == len(candidates) - 1 and not entries:
+                raise
+            failed.append(Rejected(candidate.name, candidate.backend.name, error.message))
+    return entries, failed
 
 
 def _peak(candidate: Candidate, folder: Path, feeds: Sample) -> float | None:
