@@ -115,7 +115,7 @@ def blocks(product: Product) -> Iterator[Block]:
 
 
 def padded_shape(product: Product, block: Block) -> tuple[int, int]:
-    """Height and width that the data must have for tiles to stay within it, the last step's bytes beyond it included."""
+    """Height and width that the data must have for tiles to stay within it, the last step's bytes included."""
     height, width = covered(product, block)
     rows = (height - 1) * product.stride_y + product.kernel_y
     columns = (width - 1) * product.stride_x + product.kernel_x
