@@ -18,6 +18,7 @@ from lwc.backends.tvm.importer import import_model  # noqa: E402
 from lwc.backends.tvm.lowering.integer import on_codes  # noqa: E402
 from lwc.backends.tvm.lowering.quantized import is_quantized  # noqa: E402
 from lwc.backends.tvm.machine import Machine  # noqa: E402
+from lwc.backends.tvm.pipeline import generate, lower, plan  # noqa: E402
 from lwc.backends.tvm.program import compile_program  # noqa: E402
 from lwc.backends.tvm.testing import NARROW  # noqa: E402
 from lwc.compiler.core.model import Model  # noqa: E402
@@ -139,6 +140,14 @@ def test_product_of_codes(shape: tuple[int, ...], k: int, o: int, kind: str, zer
     proto = net.model(net.add("MatMul", [net.x, net.weight((k, o), 1)]))
     assert integer_sums(proto) == ["relax.matmul"]
     assert_same_codes(proto, MACHINES[machine])
+
+
+def test_dot_products_of_arm() -> None:
+    machine = Machine("aarch64-linux-gnu", "generic", ("+neon", "+dotprod"), 16, 32, 1 << 15, 1 << 19, 2, "sdot")
+    net = Net((1, 24, 6, 7))
+    proto = net.model(net.add("Conv", [net.x, net.weight((20, 24, 3, 3), 0)], pads=[1, 1, 1, 1]))
+    code = generate(plan(lower(import_model(Model.from_proto(proto)), machine), machine), machine)
+    assert any("sdot" in part.inspect_source("asm") for part in code.mod.imports if part.kind == "llvm")
 
 
 def test_signed_data_with_padding() -> None:
