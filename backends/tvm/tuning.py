@@ -33,12 +33,12 @@ def tune_models(
         raise UsageError("What tuning finds is kept in the cache.", "Leave --no-cache out.")
     database, here = Database(target.tuned), place(target)
     racer = _racer(target, tuner)
-    tuner = Tuner(
+    search = Tuner(
         racer, here, lambda signature: database.records().get((here, signature)),
         lambda record: database.add([record]), progress,
     )  # fmt: skip
     try:
-        found = tuner.tune(kernels_of(models, target), seconds)
+        found: Gain = search.tune(kernels_of(models, target), seconds)
     finally:
         racer.close()
     progress.note(told(found))

@@ -51,10 +51,12 @@ class _Arithmetic(relax.PyExprMutator):
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         found = described(self.builder_, call) if operator(call) in QUANTIZATION else None
-        kinds = (str(call.args[0].ty.dtype), str(call.ty.dtype)) if found is not None else ()
-        if found is not None and operator(call) == "relax.dequantize" and kinds[1] == "float32":
+        if found is None:
+            return self.visit_expr_post_order(call)
+        given, made = str(call.args[0].ty.dtype), str(call.ty.dtype)
+        if operator(call) == "relax.dequantize" and made == "float32":
             return self._dequantized(call, found)
-        if found is not None and kinds[0] == "float32" and kinds[1] in STORED:
+        if given == "float32" and made in STORED:
             return self._quantized(call, found)
         return self.visit_expr_post_order(call)
 

@@ -112,7 +112,8 @@ RNN = Kind(1, 1, rnn_step, ("Tanh",), 1)
 
 def _recurrent(kind: Kind) -> Callable[..., relax.Expr]:
     def rule(bb: relax.BlockBuilder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
-        x, w, r, b, lengths, *rest = [*inputs, *[None] * (8 - len(inputs))]
+        padded: list[Any] = inputs + [None] * (8 - len(inputs))
+        x, w, r, b, lengths, *rest = padded
         layer = Layer(bb, kind, attrs, x, lengths, rest[: kind.states], w, b)
         return layer.outputs(lambda way: _products(bb, w, way), lambda way: _recurrence(bb, r, way), rest[2])
 

@@ -138,7 +138,7 @@ def _taps(axis: Axis, places: Array, attrs: dict[str, Any]) -> tuple[Array, Arra
 
 
 def _triangle(x: Array) -> Array:
-    return np.maximum(1 - np.abs(x), 0)
+    return np.asarray(np.maximum(1 - np.abs(x), 0))
 
 
 def _cubic(x: Array, a: float) -> Array:
