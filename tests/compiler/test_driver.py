@@ -107,7 +107,7 @@ def test_a_latency_no_model_can_reach_writes_nothing_and_exits_with_4(tmp_path: 
 def test_a_format_that_no_runtime_executes_is_refused_and_the_others_are_named(tmp_path: Path, samples: Any) -> None:
     with pytest.raises(UsageError, match=r"fp8 is not executed by onnxruntime") as caught:
         compile_cnn(tmp_path / "out.lwc", samples, precision="fp8", backend="ort")
-    assert caught.value.hint == "What is: int8, int8-dynamic, w8, w4."
+    assert caught.value.hint == "What is: fp32, int8, int8-dynamic, w8, w4."
 
 
 @pytest.mark.slow
@@ -193,6 +193,7 @@ def test_the_front_is_written_as_artifacts_inside_the_artifact(tmp_path: Path, s
     lwc.Artifact.open(artifact.folder)  # its manifest holds the front's files, too
 
 
+@pytest.mark.every_runtime
 @pytest.mark.usefixtures("any_speed")
 def test_every_installed_runtime_is_decided_for_and_named_in_the_report(tmp_path: Path, samples: Any) -> None:
     pytest.importorskip("openvino")

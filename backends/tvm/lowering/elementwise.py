@@ -139,6 +139,15 @@ def hyperbolic_cosine(bb: Builder, inputs: list[Any], attrs: dict[str, Any], ops
     return relax.op.multiply(both, like(0.5, x))
 
 
+def hyperbolic_sine(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Sinh: (e^x - e^-x) / 2; near zero, where that cancels, 2 t / (1 - t^2) with t = tanh(x / 2)."""
+    (x,) = inputs
+    apart = relax.op.subtract(relax.op.exp(x), relax.op.exp(relax.op.negative(x)))
+    t = bb.emit(relax.op.tanh(relax.op.multiply(x, like(0.5, x))))
+    near = relax.op.divide(relax.op.add(t, t), relax.op.subtract(like(1.0, x), relax.op.multiply(t, t)))
+    return relax.op.where(relax.op.less(relax.op.abs(x), like(1.0, x)), near, relax.op.multiply(apart, like(0.5, x)))
+
+
 def squeeze(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Squeeze: of axes counted from the front, as TVM 0.27's ConvertLayout fails on others."""
     x, axes = [*inputs, None][:2]
@@ -188,6 +197,7 @@ RULES = {
     "Mish": mish,
     "Mod": modulo,
     "Pow": power,
+    "Sinh": hyperbolic_sine,
     "Softmax": softmax,
     "Softplus": softplus,
     "Squeeze": squeeze,
