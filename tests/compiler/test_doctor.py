@@ -6,6 +6,8 @@ import pytest
 from lwc import backends
 from lwc.compiler.doctor import Check, doctor
 
+pytestmark = pytest.mark.every_runtime
+
 
 def checks() -> dict[str, Check]:
     return {check.name: check for check in doctor()}
