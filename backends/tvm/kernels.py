@@ -18,14 +18,8 @@ from lwc.backends.tvm.pipeline import generate
 from lwc.backends.tvm.schedules import scheduled
 from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.schedules.product_tile import Sizes
-from lwc.backends.tvm.tile_kernels import (
-    INSTRUCTIONS,
-    Product,
-    configuration,
-    kernel,
-    packed_weight,
-    padded_shape,
-)  # fmt: skip
+from lwc.backends.tvm.tile_blocks import Product, configuration, packed_weight, padded_shape
+from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, kernel
 from lwc.backends.tvm.tuned import Tuned, numbers
 
 Array = npt.NDArray[Any]

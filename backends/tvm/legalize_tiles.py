@@ -15,15 +15,8 @@ from tvm import relax, te, tirx
 from tvm.ir import GenericConst
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.tile_kernels import (
-    INSTRUCTIONS,
-    Product,
-    best_block,
-    configuration,
-    kernel,
-    packed_weight,
-    padded_shape,
-)
+from lwc.backends.tvm.tile_blocks import Product, best_block, configuration, packed_weight, padded_shape
+from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, kernel
 from lwc.backends.tvm.tuned import Tuned
 
 BITS = "uint16"  # of bfloat16

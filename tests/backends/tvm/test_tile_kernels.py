@@ -15,17 +15,14 @@ tvm = pytest.importorskip("tvm")
 
 from lwc.backends.tvm.machine import Machine  # noqa: E402
 from lwc.backends.tvm.schedules.tiles import tiles  # noqa: E402
-from lwc.backends.tvm.tile_kernels import (  # noqa: E402
-    BYTES,
-    INSTRUCTIONS,
-    REGISTERS,
+from lwc.backends.tvm.tile_blocks import (  # noqa: E402
     Product,
     best_block,
     configuration,
-    kernel,
     packed_weight,
     padded_shape,
 )
+from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, kernel  # noqa: E402
 from lwc.compiler.core.target import host  # noqa: E402
 
 MACHINE = Machine.of(host())
@@ -53,36 +50,6 @@ def test_sums_are_those_of_numpy(product: Product, seed: int) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
     else:
         np.testing.assert_array_equal(found, expected)
-
-
-@given(products)
-def test_blocks_fit_the_registers_and_stay_within_the_data(product: Product) -> None:
-    block = best_block(product)
-    sums = block.down * block.across * block.wide
-    assert sums + 1 + block.wide <= REGISTERS
-    rows, columns = padded_shape(product, block)
-    last_row = (-(-product.height // block.down) * block.down - 1) * product.stride_y + product.kernel_y - 1
-    last_column = (-(-product.width // block.pixels) * block.pixels - 1) * product.stride_x
-    end = ((last_row * columns + last_column) * product.inputs) * product.itemsize + product.steps * BYTES
-    assert end <= rows * columns * product.inputs * product.itemsize
-
-
-@given(products)
-def test_configuration_names_rows_only_of_tiles_in_use(product: Product) -> None:
-    block = best_block(product)
-    found = configuration(block)
-    rows, widths = found[48:56], found[16:32].view(np.uint16)
-    used = block.down * block.across * block.wide + 1 + block.wide
-    assert (rows > 0).sum() == used
-    assert ((widths == BYTES) == (rows > 0)).all()
-
-
-@given(products)
-def test_packing_loses_no_weight(product: Product) -> None:
-    shape = (product.outputs, product.kernel_y, product.kernel_x, product.inputs)
-    dtype = np.uint16 if product.dtype == "uint16" else np.int8
-    weight = (np.arange(np.prod(shape)) % 100 + 1).astype(dtype).reshape(shape)
-    assert packed_weight(weight, product, best_block(product)).astype(np.int64).sum() == weight.astype(np.int64).sum()
 
 
 def _numbers(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.product_tile import Sizes
 from lwc.backends.tvm.tasks import Task, find_tasks, joined
 from lwc.backends.tvm.testing import graph
-from lwc.backends.tvm.tile_kernels import Block, Product
+from lwc.backends.tvm.tile_blocks import Block, Product
 from lwc.backends.tvm.tune import Gain, Tuner
 from lwc.backends.tvm.tuning import tune_models
 from lwc.backends.tvm.worker import Died, Worker
