@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,9 +35,10 @@ ROUNDS = 9
 
 @dataclass
 class Row:
-    """One model. float_score, score: the task's metric on test samples, None without a task."""
+    """One model. kept: the backend;  float_score, score: the task's metric on test samples, None without a task."""
 
     model: str
+    kept: str
     speedup: float
     float_score: float | None
     score: float | None
@@ -72,6 +74,7 @@ def measure(name: str, args: argparse.Namespace) -> Row:
         choices = [site.choice for site in artifact.report.sites]
         return Row(
             name,
+            artifact.report.backend,
             before / after,
             score(name, floating, test),
             score(name, compiled, test),
@@ -149,7 +152,8 @@ def main() -> None:
     args = parser.parse_args()
     rows: list[Row] = []
     print(f"{host().processor}, {host().threads} threads")
-    print("| model | float ms | speed-up | float score | score | integer sites | compile s | peers |\n|" + "---|" * 8)
+    columns = ("model", "kept", "float ms", "speed-up", "float score", "score", "integer sites", "compile s", "peers")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name in args.models.split(","):
         try:
             row = measure(name, args)
@@ -159,12 +163,13 @@ def main() -> None:
         rows.append(row)
         scores = [f"{value:.4f}" if value is not None else "-" for value in (row.float_score, row.score)]
         print(
-            f"| {row.model} | {row.float_ms:.3f} | {row.speedup:.2f} | {scores[0]} | {scores[1]} "
+            f"| {row.model} | {row.kept} | {row.float_ms:.3f} | {row.speedup:.2f} | {scores[0]} | {scores[1]} "
             f"| {row.integer_sites}/{row.sites} | {row.compile_s:.0f} | {json.dumps(row.peers)} |",
             flush=True,
         )
     integer = [row.speedup for row in rows if row.integer_sites]
-    print(f"\nslowest {min(row.speedup for row in rows):.3f}, largest drop {max(row.drop for row in rows):.4f}")
+    print("\nbackends kept: " + ", ".join(f"{name} {n}" for name, n in Counter(row.kept for row in rows).most_common()))
+    print(f"slowest {min(row.speedup for row in rows):.3f}, largest drop {max(row.drop for row in rows):.4f}")
     if integer:
         mean = float(np.exp(np.mean(np.log(integer))))
         print(f"geometric mean where int8 applies: {mean:.3f} over {len(integer)} models")
