@@ -16,10 +16,10 @@ from tvm import tirx
 from tvm.ir import TensorLoad
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules import nest
 from lwc.backends.tvm.schedules.pointwise import follows, ravel, unravel
 from lwc.backends.tvm.schedules.product import Product, Tiles, product_of
 from lwc.backends.tvm.schedules.reduction import Rows, same_row, same_rows
+from lwc.backends.tvm.schedules.statements import parallel, sequence, serial, with_nest
 from lwc.backends.tvm.schedules.steps import Step, loads, steps
 
 LEAST_ROWS = 8
@@ -71,15 +71,13 @@ def _written(func: tirx.PrimFunc, parts: _Parts, machine: Machine) -> tirx.PrimF
     def task(number: tirx.Var) -> tirx.Stmt:
         batch, chunk = unravel(number, (batches, chunks))
         start = tirx.Var("start", "int64")
-        each = nest.loop(
-            "each", count, lambda at: rows.at([*unravel(batch, batch_extents), *unravel(start + at, row_extents)])
-        )
-        body = nest.sequence([_all(first, batch, start), each, _all(last, batch, start)])
+        each = serial(count, lambda at: rows.at([*unravel(batch, batch_extents), *unravel(start + at, row_extents)]))
+        body = sequence([_all(first, batch, start), each, _all(last, batch, start)])
         bound = tirx.Bind(start, tirx.min(chunk * count, total - count))
-        return nest.sequence([bound, _localized(body, own, parts.first, start)])
+        return sequence([bound, _localized(body, own, parts.first, start)])
 
-    nests = nest.parallel(batches * chunks, task)
-    return nest.with_nest(func, nests, [*own.values(), *rows.partial, first.sums, last.sums])
+    nests = parallel(batches * chunks, task)
+    return with_nest(func, nests, [*own.values(), *rows.partial, first.sums, last.sums])
 
 
 def _parts(found: Sequence[Step]) -> _Parts | None:
@@ -109,9 +107,7 @@ def _rows(parts: _Parts, machine: Machine) -> int:
 
 
 def _all(tiles: Tiles, batch: tirx.Expr, start: tirx.Expr) -> tirx.Stmt:
-    return nest.loop("panel", tiles.panels, lambda panel: nest.loop(
-        "tile", tiles.row_tiles, lambda row: tiles.at(batch, panel, row, start)
-    ))  # fmt: skip
+    return serial(tiles.panels, lambda panel: serial(tiles.row_tiles, lambda row: tiles.at(batch, panel, row, start)))
 
 
 def _localized(

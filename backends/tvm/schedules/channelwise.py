@@ -15,7 +15,6 @@ from tvm import tirx
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
-from lwc.backends.tvm.schedules.nest import with_nest
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
     digits,
@@ -25,6 +24,7 @@ from lwc.backends.tvm.schedules.statements import (
     store,
     unrolled,
     vector,
+    with_nest,
     worth_threads,
 )  # fmt: skip
 

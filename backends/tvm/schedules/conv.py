@@ -16,7 +16,6 @@ from tvm import tirx
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
-from lwc.backends.tvm.schedules.nest import with_nest
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
     digits,
@@ -30,6 +29,7 @@ from lwc.backends.tvm.schedules.statements import (
     unrolled,
     vector,
     whole_step,
+    with_nest,
     worth_threads,
 )  # fmt: skip
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tvm_ffi
 from tvm import ir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
+
+from lwc.backends.tvm.schedules.statements import index
+from lwc.backends.tvm.schedules.steps import loads, replaced
 
 # Of the indices of an output element and the kernel's sum there: the value to store.
 Epilogue = Callable[[Sequence[Any], Any], ir.Expr]
@@ -33,12 +35,8 @@ def epilogue(s: Schedule) -> tuple[tirx.Buffer, Epilogue] | None:
         return None
 
     def apply(indices: Sequence[Any], value: Any) -> ir.Expr:
-        def replace(load: ir.TensorLoad) -> ir.Expr:
-            return value if load.source.same_as(sums) else load
-
-        new = dict(zip(variables, (tirx.const(i, "int64") if isinstance(i, int) else i for i in indices), strict=True))
-        inlined = tvm_ffi.structural_map(stored.value, [(ir.TensorLoad, replace)])
-        return tvm_ffi.structural_map(inlined, [(tirx.Var, lambda var: new.get(var, var))])
+        new = dict(zip(variables, (index(i) if isinstance(i, int) else i for i in indices), strict=True))
+        return replaced(stored.value, new, lambda load: value if load.source.same_as(sums) else load)
 
     return stored.buffer, apply
 
@@ -50,9 +48,7 @@ def _stored(s: Schedule, block: SBlockRV) -> tirx.BufferStore:
 
 
 def _elementwise(stored: tirx.BufferStore, sums: tirx.Buffer, variables: Sequence[tirx.Var]) -> bool:
-    loads: list[ir.TensorLoad] = []
-    tvm_ffi.structural_walk(stored.value, [(ir.TensorLoad, loads.append)])
-    places = [stored.indices, *(load.indices for load in loads if load.source.same_as(sums))]
+    places = [stored.indices, *(load.indices for load in loads(stored.value) if load.source.same_as(sums))]
     return all(
         len(place) == len(variables) and all(i.same_as(v) for i, v in zip(place, variables, strict=True))
         for place in places

@@ -17,8 +17,7 @@ from lwc.backends.tvm.schedules.conv import Kernel
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import epilogue, first_block
 from lwc.backends.tvm.schedules.int8_dot import Dot
-from lwc.backends.tvm.schedules.nest import with_nest
-from lwc.backends.tvm.schedules.statements import digits, local, sequence, stepped, store, unrolled
+from lwc.backends.tvm.schedules.statements import digits, local, sequence, stepped, store, unrolled, with_nest
 
 ANNOTATION = "lwc.int8"
 

@@ -11,10 +11,11 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.inline import inlined
+from lwc.backends.tvm.schedules.statements import WORTH_ELEMENTS
 from lwc.backends.tvm.schedules.steps import REDUCED, SPATIAL
 
-# Elements below which other threads are not worth waking; parallel pieces for each core, where they may be uneven.
-WORTH_THREADS, PIECES = 1 << 14, 4
+# Parallel pieces for each core, where they may be uneven.
+PIECES = 4
 
 
 def loops(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -61,7 +62,7 @@ def _vectors(s: Schedule, free: list[LoopRV], extents: list[int], work: int, mac
 
 def _parallel(s: Schedule, free: Sequence[LoopRV], extents: Sequence[int], work: int, machine: Machine) -> None:
     """As many outer loops over the cores as give each some pieces; none where there is too little to do."""
-    if 0 not in extents and work < WORTH_THREADS:
+    if 0 not in extents and work < WORTH_ELEMENTS:
         return
     enough = (count for count in range(1, len(free)) if math.prod(extents[:count]) >= PIECES * machine.cores)
     count = next(enough, len(free))

@@ -9,7 +9,7 @@ from functools import reduce
 from tvm import sym, tirx
 from tvm.ir import Range, TensorLoad
 
-from lwc.backends.tvm.schedules import nest
+from lwc.backends.tvm.schedules.statements import index, sequence
 from lwc.backends.tvm.schedules.steps import Step, loads, replaced
 
 
@@ -49,12 +49,12 @@ def stored(
         if step.buffer in outputs:
             whole = reduce(lambda body, pair: tirx.Let(*pair, body), reversed(named[:-1]), value)
             statements.append(tirx.BufferStore(step.buffer, whole, list(here)))
-    return nest.sequence(statements)
+    return sequence(statements)
 
 
 def ravel(point: Sequence[tirx.Expr], extents: Sequence[int]) -> tirx.Expr:
     """The row-major number of an element."""
-    flat: tirx.Expr = nest.index(0)
+    flat: tirx.Expr = index(0)
     for place, extent in zip(point, extents, strict=True):
         flat = flat * extent + place
     return flat
@@ -65,7 +65,7 @@ def unravel(flat: tirx.Expr, extents: Sequence[int]) -> list[tirx.Expr]:
     point: list[tirx.Expr] = []
     for axis in reversed(range(len(extents))):
         outer = math.prod(extents[:axis])
-        point.append(nest.index(0) if extents[axis] == 1 else flat % extents[axis] if outer > 1 else flat)
+        point.append(index(0) if extents[axis] == 1 else flat % extents[axis] if outer > 1 else flat)
         flat = flat // extents[axis]
     return point[::-1]
 

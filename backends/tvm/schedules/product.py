@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules import nest
 from lwc.backends.tvm.schedules.inline import inlined
 from lwc.backends.tvm.schedules.pointwise import follows, stored, unravel
 from lwc.backends.tvm.schedules.product_tile import Tile, tile
+from lwc.backends.tvm.schedules.statements import parallel, sequence, serial, vector, with_nest, worth_threads
 from lwc.backends.tvm.schedules.steps import Step, loads, steps, uses
 
 # Batch, first row, first column of a tile.
 Place = tuple[tirx.Expr, tirx.Expr, tirx.Expr]
 
 PANEL = "lwc.panel"
-# Fewer multiplications than this are done before other threads have begun.
-WORTH_THREADS = 1 << 17
 
 
 def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -47,8 +45,8 @@ def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     def task(number: tirx.Var) -> tirx.Stmt:
         return tiles.at(*unravel(number, counts))
 
-    body = nest.parallel(math.prod(counts), task, worth=work >= WORTH_THREADS)
-    return nest.with_nest(func, body, [tiles.sums])
+    body = parallel(math.prod(counts), task, worth=worth_threads(work))
+    return with_nest(func, body, [tiles.sums])
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Tiles:
         store = self._store(place, self.tile.width)
         if ragged and self.shape.panel:
             store = tirx.IfThenElse(panel < self.panels - 1, store, self._store(place, ragged))
-        return nest.sequence([
+        return sequence([
             tirx.Bind(place[1], row + first_row), tirx.Bind(place[2], column),
             self._clear(), self._accumulate(place), store,
         ])  # fmt: skip
@@ -135,7 +133,7 @@ class Tiles:
     def _accumulate(self, place: Place, reduced: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
         if len(reduced) < len(self.shape.step.lengths):
             length = self.shape.step.lengths[len(reduced)]
-            return nest.loop("along", length, lambda var: self._accumulate(place, [*reduced, var]))
+            return serial(length, lambda var: self._accumulate(place, [*reduced, var]))
 
         def add(row: int, column: tirx.Expr) -> tirx.Stmt:
             at = [column + row * self.tile.width]
@@ -158,10 +156,10 @@ class Tiles:
         """The body for every vector of the tile's first `width` columns: its row, its columns."""
 
         def one(row: int, at: int) -> tirx.Stmt:
-            return nest.vector(self.tile.lanes, lambda lane: body(row, at + lane))
+            return vector(self.tile.lanes, lambda lane: body(row, at + lane))
 
         places = [(row, at) for row in range(self.tile.rows) for at in range(0, width, self.tile.lanes)]
-        return nest.sequence([one(row, at) for row, at in places])
+        return sequence([one(row, at) for row, at in places])
 
     def _point(self, place: Place, row: int, column: tirx.Expr) -> list[tirx.Expr]:
         batch, first_row, first_column = place

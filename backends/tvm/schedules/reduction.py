@@ -13,15 +13,22 @@ from tvm import tirx
 from tvm.ir import TensorLoad
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules import nest
 from lwc.backends.tvm.schedules.inline import inlined
 from lwc.backends.tvm.schedules.pointwise import ravel, unravel
+from lwc.backends.tvm.schedules.statements import (
+    WORTH_ELEMENTS,
+    index,
+    parallel,
+    sequence,
+    serial,
+    vector,
+    vectors,
+    with_nest,
+)
 from lwc.backends.tvm.schedules.steps import Step, loads, replaced, steps, uses
 
 # Vectors of partial results: as many as hide an addition's latency.
 PARTIAL = 4
-# Elements below which other threads are not worth waking.
-WORTH_THREADS = 1 << 14
 
 
 def reduction(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -43,8 +50,8 @@ def reduction(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     }
     nests = Rows(found, len(rows), machine.lanes, own)
     work = max(math.prod((*step.extents, *step.lengths)) for step in found)
-    body = nest.parallel(math.prod(rows), lambda task: nests.at(unravel(task, rows)), worth=work >= WORTH_THREADS)
-    return nest.with_nest(func, body, [*own.values(), *nests.partial])
+    body = parallel(math.prod(rows), lambda task: nests.at(unravel(task, rows)), worth=work >= WORTH_ELEMENTS)
+    return with_nest(func, body, [*own.values(), *nests.partial])
 
 
 def shared_rows(found: Sequence[Step]) -> tuple[int, ...] | None:
@@ -104,7 +111,7 @@ class Rows:
     def at(self, row: list[tirx.Expr]) -> tirx.Stmt:
         """Every step for this row."""
         written = [self._reduced(step, row) if step.reduced else self._each(step, row) for step in self.steps]
-        return nest.sequence(written)
+        return sequence(written)
 
     def _each(self, step: Step, row: list[tirx.Expr], outer: Sequence[tirx.Expr] = ()) -> tirx.Stmt:
         """Every element of the step's row."""
@@ -112,13 +119,13 @@ class Rows:
         if math.prod(wide) == 1:
             return self._store(step, self._first(step, row), self._value(step, self._first(step, row)))
         if len(outer) < len(wide) - 1:
-            return nest.loop("outer", wide[len(outer)], lambda var: self._each(step, row, [*outer, var]))
+            return serial(wide[len(outer)], lambda var: self._each(step, row, [*outer, var]))
 
         def element(last: tirx.Expr, _: tirx.Expr) -> tirx.Stmt:
             point = [*row, *outer, last]
             return self._store(step, point, self._value(step, point))
 
-        return nest.vectors(wide[-1], self.lanes, element)
+        return vectors(wide[-1], self.lanes, element)
 
     def _reduced(self, step: Step, row: list[tirx.Expr]) -> tirx.Stmt:
         """The step's one result for this row."""
@@ -134,15 +141,13 @@ class Rows:
 
         def along(outer: Sequence[tirx.Expr]) -> tirx.Stmt:
             if len(outer) < len(step.lengths) - 1:
-                return nest.loop("along", step.lengths[len(outer)], lambda var: along([*outer, var]))
-            return nest.vectors(length, self.lanes, lambda last, slot: taken([*outer, last], slot), together=count)
+                return serial(step.lengths[len(outer)], lambda var: along([*outer, var]))
+            return vectors(length, self.lanes, lambda last, slot: taken([*outer, last], slot), together=count)
 
         width = count * self.lanes
-        clear = nest.vectors(
-            width, self.lanes, lambda at, _: tirx.BufferStore(partial, step.initial, [at]), together=count
-        )
-        result = tirx.BufferLoad(partial, [nest.index(0)])
-        return nest.sequence([clear, along([]), *_halved(step, partial, width), self._store(step, point, result)])
+        clear = vectors(width, self.lanes, lambda at, _: tirx.BufferStore(partial, step.initial, [at]), together=count)
+        result = tirx.BufferLoad(partial, [index(0)])
+        return sequence([clear, along([]), *_halved(step, partial, width), self._store(step, point, result)])
 
     def _value(self, step: Step, point: Sequence[tirx.Expr], along: Sequence[tirx.Expr] = ()) -> tirx.Expr:
         value = step.at(point, along)
@@ -151,7 +156,7 @@ class Rows:
         return replaced(value, {}, self._load)
 
     def _first(self, step: Step, row: Sequence[tirx.Expr]) -> list[tirx.Expr]:
-        return [*row, *(nest.index(0) for _ in step.extents[self.depth :])]
+        return [*row, *(index(0) for _ in step.extents[self.depth :])]
 
     def _load(self, load: TensorLoad) -> tirx.Expr:
         own = self.own.get(load.source)
@@ -176,7 +181,7 @@ def _halved(step: Step, partial: tirx.Buffer, width: int) -> list[tirx.Stmt]:
             low, high = tirx.BufferLoad(partial, [lane]), tirx.BufferLoad(partial, [lane + half])
             return tirx.BufferStore(partial, step.combined(low, high), [lane])
 
-        return nest.vector(half, body)
+        return vector(half, body)
 
     halves = []
     while width > 1:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm.tirx import ForKind
 from tvm.tirx import Stmt as Stmt
 
-WORTH_THREADS = 1 << 17
+# What is done before other threads have begun: so many multiplications, so many elements.
+WORTH_PRODUCTS, WORTH_ELEMENTS = 1 << 17, 1 << 14
 
 Body = Callable[[Any], tirx.Stmt]
 
@@ -26,7 +27,7 @@ def parallel(extent: int, body: Body, *, worth: bool = True) -> tirx.Stmt:
 
 def worth_threads(products: int) -> bool:
     """Whether so many products take longer than waking the thread pool does, some microseconds."""
-    return products >= WORTH_THREADS
+    return products >= WORTH_PRODUCTS
 
 
 def unrolled(extent: int, body: Body, start: int = 0) -> tirx.Stmt:
@@ -37,6 +38,33 @@ def unrolled(extent: int, body: Body, start: int = 0) -> tirx.Stmt:
 def vector(lanes: int, body: Body) -> tirx.Stmt:
     """`body` of a lane, for all lanes at once; the lane must stay a variable where it indexes."""
     return _loop(lanes, body, ForKind.VECTORIZED, 0)
+
+
+def vectors(extent: int, lanes: int, body: Callable[[Any, Any], tirx.Stmt], *, together: int = 1) -> tirx.Stmt:
+    """body(element, slot) for every element, `together` vectors an iteration, the last vector masked.
+
+    slot: the element's place among the `together * lanes` of its iteration
+    """
+
+    def vector_at(base: Any, place: int, *, rest: int = 0) -> tirx.Stmt:
+        def lane_of(lane: Any) -> tirx.Stmt:
+            inner = body(base + (lane + place), lane + place)
+            return tirx.IfThenElse(lane < rest, inner, None) if rest else inner
+
+        return vector(lanes, lane_of)
+
+    step = lanes * together
+    whole, left = extent // step, extent % step
+    statements = []
+    if whole:
+        statements.append(serial(whole, lambda block: sequence([
+            vector_at(block * step, place) for place in range(0, step, lanes)
+        ])))  # fmt: skip
+    end = index(whole * step)
+    statements += [vector_at(end, place) for place in range(0, left - left % lanes, lanes)]
+    if left % lanes:
+        statements.append(vector_at(end, left - left % lanes, rest=left % lanes))
+    return sequence(statements)
 
 
 def stepped(extent: int, step: int, body: Body, before: Body | None = None) -> tirx.Stmt:
@@ -81,6 +109,17 @@ def local(lanes: int, dtype: str = "float32") -> tirx.Buffer:
     return tirx.decl_buffer((lanes,), dtype, name="acc", scope="local")
 
 
+def with_nest(func: tirx.PrimFunc, body: tirx.Stmt, buffers: Sequence[tirx.Buffer]) -> tirx.PrimFunc:
+    """The function with a new body, and the buffers that the body uses besides the parameters."""
+    root = s_tir.SBlock([], [], [], "root", body, alloc_buffers=list(buffers))
+    return func.with_body(s_tir.SBlockRealize([], tirx.const(True, "bool"), root))
+
+
+def index(value: int) -> tirx.IntImm:
+    """A number as an index."""
+    return tirx.IntImm("int64", value)
+
+
 def digits(value: Any, extents: Sequence[int]) -> list[Any]:
     """`value` in the mixed radix of `extents`, the last one fastest."""
     found: list[Any] = []
@@ -92,6 +131,6 @@ def digits(value: Any, extents: Sequence[int]) -> list[Any]:
 
 def _loop(extent: Any, body: Body, kind: ForKind, start: Any) -> tirx.Stmt:
     if isinstance(extent, int) and extent == 1:
-        return body(tirx.const(start, "int64") if isinstance(start, int) else start)
+        return body(index(start) if isinstance(start, int) else start)
     var = tirx.Var("i", "int64")
     return tirx.For(var, start, extent, kind, body(var))
