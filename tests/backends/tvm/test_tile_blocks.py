@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
-from lwc.backends.tvm.tile_blocks import (  # noqa: E402
+from lwc.backends.tvm.tile_blocks import (
     BYTES,
     REGISTERS,
     Product,
