@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
-import onnx.reference.ops
 
 from lwc.backends.tvm.lowering.expressions import Array, Value, array_of, const
+from lwc.compiler.core.reference import computed
 
 LIMIT = 16384  # elements: larger constants stay with the compiler
 NATIVE = "fiub"  # kinds of NumPy types that the reference implementation computes exactly
@@ -38,15 +37,10 @@ def folded(node: onnx.NodeProto, inputs: Sequence[Value | None], opset: int) -> 
     if not _worth_it(node, [array for array in arrays if array is not None]):
         return None
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    try:
-        operator = onnx.reference.ops.load_op("", node.op_type, opset)
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            results = operator.eval(*arrays, n_outputs=len(node.output), **attributes)
-    except Exception:  # the reference implementation raises whatever NumPy does: leave the node to the compiler
+    found = computed(node.op_type, opset, arrays, len(node.output), attributes)
+    if found is None or not all(_is_native(array) for array in found):
         return None
-    found = list(results) if isinstance(results, (tuple, list)) else [results]
-    return [const(array) for array in found] if all(_is_native(array) for array in found) else None
+    return [const(array) for array in found]
 
 
 def _literal(attribute: onnx.AttributeProto) -> Value:
