@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lwc.backends.tvm.environment import THREADS_VARIABLE, tiles_allowed
+from lwc.compiler.core.child import end
 
 COMMAND = "import sys; sys.path[:] = {path}; from lwc.backends.tvm.worker import serve; serve()"
 
@@ -41,7 +42,7 @@ class Worker:
                 [sys.executable, "-c", COMMAND.format(path=sys.path)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
-            weakref.finalize(self, _end, self._child)
+            weakref.finalize(self, end, self._child)
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):  # `result` finds out that it is gone
             pickle.dump((function, arguments), self._child.stdin, protocol=5)
@@ -69,16 +70,7 @@ class Worker:
         """End the process."""
         child, self._child = self._child, None
         if child is not None:
-            _end(child)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    child.wait()
-    for pipe in (child.stdin, child.stdout):
-        assert pipe is not None
-        with contextlib.suppress(OSError):
-            pipe.close()
+            end(child)
 
 
 def serve() -> None:

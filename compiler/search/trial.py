@@ -7,7 +7,6 @@ which would run the user's script again.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import TypeVar
 
 from lwc import backends
 from lwc.compiler.core.backend import Array, Backend, Feeds, Port, Session
+from lwc.compiler.core.child import end
 from lwc.compiler.core.errors import InternalError, LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.scratch import temporary_folder
@@ -85,17 +85,12 @@ class Trials:
         self._open.clear()
         child, self._child = self._child, None
         if child is not None:
-            child.kill()
-            child.wait()
-            for pipe in (child.stdin, child.stdout):
-                assert pipe is not None
-                with contextlib.suppress(OSError):
-                    pipe.close()
+            end(child)
 
     def _ask(self, function: Callable[..., T], *arguments: object) -> T:
         if self._child is None:
             self._child = _start()
-            weakref.finalize(self, _end, self._child)
+            weakref.finalize(self, end, self._child)
         forgotten, self._forgotten = self._forgotten, []
         self._open.difference_update(forgotten)
         assert self._child.stdin is not None
@@ -160,12 +155,6 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         env=environment,
     )
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        child.kill()
-        child.wait()
 
 
 # In the child
