@@ -1,11 +1,13 @@
-"""TVM with our schedules beside ONNX Runtime in fp32: latency in alternating rounds with fresh sessions.
+"""TVM with our schedules beside ONNX Runtime: latency in alternating rounds with fresh sessions.
 
-    python tests/benchmarks/tvm_speed.py [--models resnet18,mobilenet_v2,minilm-l3] [--threads 2] [--seconds 4]
+    python tests/benchmarks/tvm_speed.py [--models resnet18,mobilenet_v2,minilm-l3] [--formats fp32,bf16,int8]
+                                         [--threads 2] [--seconds 4]
 
-Columns: milliseconds of ONNX Runtime fp32; TVM's fp32, and bf16 where the processor multiplies it in tiles, as a
-ratio to that; seconds to import and compile each; greatest difference of an output over the greatest output. Both
-run with --threads threads, batch 1: ResNet-18 and MobileNetV2 at 224x224 with random weights, and zoo models at the
-sizes named in SHAPES. All is compiled before anything is measured.
+Columns: milliseconds of ONNX Runtime on the same file, which for bf16 is the float one; TVM's as a ratio to that;
+seconds to import and compile; greatest difference of an output over the greatest output. bf16 is left out where the
+processor does not multiply it in tiles; int8 is the file that `lwc compile --precision int8` writes for ONNX Runtime.
+Both run with --threads threads, batch 1: ResNet-18 and MobileNetV2 at 224x224 with random weights, and zoo models at
+the sizes named in SHAPES. All is compiled before anything is measured.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from command import compiled
 from rounds import times
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
@@ -33,16 +36,17 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 STRUCTURES = ("resnet18", "resnet50", "mobilenet_v2")
 ROUNDS = 3
+SAMPLES = 4  # for ranges; speed does not depend on them
 
 
 @dataclass(frozen=True)
 class Built:
-    """compile_s: by format;  opens: fresh sessions of ONNX Runtime and of each format, in that order"""
+    """A model in one format.  theirs, ours: fresh sessions of ONNX Runtime and of TVM"""
 
-    name: str
-    feeds: dict[str, np.ndarray]
-    compile_s: dict[str, float]
-    opens: list[Callable[[], Any]]
+    form: str
+    compile_s: float
+    theirs: Callable[[], Any]
+    ours: Callable[[], Any]
 
 
 class OnnxRuntime:
@@ -73,28 +77,45 @@ def fixed_file(name: str, folder: Path) -> Path:
     return path
 
 
-def build(name: str, folder: Path, threads: int) -> Built:
-    """The model compiled in every format of this machine."""
+def build(name: str, forms: Sequence[str], folder: Path, threads: int) -> tuple[dict[str, np.ndarray], list[Built]]:
+    """What to feed the model, and the model in those formats that this machine has."""
     from lwc.backends.signature import Signature
-    from lwc.backends.tvm.importer import import_model
     from lwc.backends.tvm.machine import Machine
-    from lwc.backends.tvm.pipeline import compile_module
-    from lwc.backends.tvm.session import TvmSession
     from lwc.compiler.core.model import Model
     from lwc.compiler.core.target import host
 
-    path = fixed_file(name, folder)
-    model, machine = Model.open(path), replace(Machine.of(host()), cores=threads)
-    signature = Signature.of(model)
+    path, machine = fixed_file(name, folder), replace(Machine.of(host()), cores=threads)
     random = np.random.default_rng(0)
-    feeds = {port.name: ones_or_noise(port, random) for port in signature.inputs}
-    built = Built(name, feeds, {}, [partial(OnnxRuntime, path, threads)])
-    for form in ("fp32", "bf16") if machine.tiles else ("fp32",):
-        begun = time.perf_counter()
-        program = compile_module(import_model(model), replace(machine, bfloat16=form == "bf16"))
-        built.compile_s[form] = time.perf_counter() - begun
-        built.opens.append(partial(TvmSession, program, signature.inputs, signature.outputs, name))
-    return built
+    feeds = {port.name: ones_or_noise(port, random) for port in Signature.of(Model.open(path)).inputs}
+    plans = {
+        "fp32": lambda: (path, machine),
+        "bf16": lambda: (path, replace(machine, bfloat16=True)),
+        "int8": lambda: (int8_file(path, folder), machine),
+    }
+    return feeds, [build_one(form, *plans[form](), threads) for form in forms if form != "bf16" or machine.tiles]
+
+
+def int8_file(path: Path, folder: Path) -> Path:
+    """What `lwc compile` makes of the file; random weights would break any budget of accuracy."""
+    out = folder / f"{path.stem}.lwc"
+    compiled(path, out, "--precision", "int8", "--max-drop", 1, "--samples", SAMPLES)
+    return out / "model.onnx"
+
+
+def build_one(form: str, path: Path, machine: Any, threads: int) -> Built:
+    """The file compiled for the machine."""
+    from lwc.backends.signature import Signature
+    from lwc.backends.tvm.importer import import_model
+    from lwc.backends.tvm.pipeline import compile_module
+    from lwc.backends.tvm.session import TvmSession
+    from lwc.compiler.core.model import Model
+
+    model = Model.open(path)
+    signature, begun = Signature.of(model), time.perf_counter()
+    program = compile_module(import_model(model), machine)
+    seconds = time.perf_counter() - begun
+    ours = partial(TvmSession, program, signature.inputs, signature.outputs, path.stem)
+    return Built(form, seconds, partial(OnnxRuntime, path, threads), ours)
 
 
 def ones_or_noise(port: Any, random: np.random.Generator) -> np.ndarray:
@@ -104,26 +125,29 @@ def ones_or_noise(port: Any, random: np.random.Generator) -> np.ndarray:
     return np.ones(port.shape, port.dtype)
 
 
-def differences(built: Built) -> list[float]:
-    """Of each format from ONNX Runtime, over the greatest output."""
-    want, *found = [open_().run(built.feeds) for open_ in built.opens]
-    return [max(float(np.abs(run[name] - y).max() / np.abs(y).max()) for name, y in want.items()) for run in found]
+def difference(built: Built, feeds: Mapping[str, np.ndarray]) -> float:
+    """From ONNX Runtime, over the greatest output."""
+    want, found = built.theirs().run(feeds), built.ours().run(feeds)
+    return max(float(np.abs(found[name] - y).max() / np.abs(y).max()) for name, y in want.items())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="resnet18,mobilenet_v2,minilm-l3")
+    parser.add_argument("--formats", default="fp32,bf16,int8")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=4.0)
     args = parser.parse_args()
     os.environ["TVM_NUM_THREADS"] = str(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        all_built = [build(name, Path(folder), args.threads) for name in args.models.split(",")]
-        print("| model | ONNX Runtime ms | format | ratio | compile s | difference |\n|---|---|---|---|---|---|")
-        for built in all_built:
-            ort_ms, *others = times(built.opens, built.feeds, args.seconds, ROUNDS)
-            for (form, seconds), ms, off in zip(built.compile_s.items(), others, differences(built), strict=True):
-                print(f"| {built.name} | {ort_ms:.2f} | {form} | {ms / ort_ms:.2f} | {seconds:.0f} | {off:.0e} |")
+        forms = args.formats.split(",")
+        made = {name: build(name, forms, Path(folder), args.threads) for name in args.models.split(",")}
+        print("| model | format | ONNX Runtime ms | ratio | compile s | difference |\n|---|---|---|---|---|---|")
+        for name, (feeds, formats) in made.items():
+            for built in formats:
+                theirs, ours = times([built.theirs, built.ours], feeds, args.seconds, ROUNDS)
+                cells = f"{theirs:.2f} | {ours / theirs:.2f} | {built.compile_s:.0f} | {difference(built, feeds):.0e}"
+                print(f"| {name} | {built.form} | {cells} |")
 
 
 if __name__ == "__main__":
