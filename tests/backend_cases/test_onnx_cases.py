@@ -6,105 +6,29 @@ Each in four variants, so that folding and reasoning about unknown dimensions me
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnx_ir as ir
 import pytest
-from onnx.backend.test import loader
 
 from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.target import NAMED
+from lwc.compiler.onnx_cases import OnnxCase, onnx_cases
 from lwc.compiler.testing import assert_keeps_promises, disagreement, run_onnxruntime
 from lwc.passes import CANONICALIZE, FUSE, clean
 
 CONTEXT = PassContext(NAMED["cpu:x86-64-v4"])
-DATA = Path(loader.__file__).parent.parent / "data"
-NEWEST_IR = 11  # that ONNX Runtime 1.20 reads; the cases need nothing newer
 FIRST_WITH_UNLISTED_CONSTANTS = 4
-RANDOM = ("bernoulli", "dropout", "multinomial", "randomnormal", "randomuniform", "training_dropout")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model and one set of inputs."""
-
-    name: str
-    model: onnx.ModelProto
-    feeds: Mapping[str, Any]
 
 
 @functools.cache
-def cases() -> dict[str, Case]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with np.errstate(all="ignore"):
-            found = [*_node_cases(), *_stored_cases(), *_light_cases()]
-    return {case.name: case for case in found}
-
-
-def _node_cases() -> Iterator[Case]:
-    for case in loader.load_model_tests(kind="node"):
-        given = zip(case.model.graph.input, case.data_sets[0][0], strict=False)
-        feeds = {value.name: _array(item, value.type) for value, item in given}
-        model = onnx.ModelProto()
-        model.CopyFrom(case.model)
-        model.ir_version = min(model.ir_version, NEWEST_IR)
-        yield Case(f"node/{case.name}", model, feeds)
-
-
-def _array(item: Any, kind: onnx.TypeProto) -> Any:
-    """Cases hold scalars and types unknown to NumPy in forms of their own."""
-    if isinstance(item, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(item)
-    if isinstance(item, (int, float, np.generic)):
-        return np.asarray(item, onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type))
-    return item
-
-
-def _stored_cases() -> Iterator[Case]:
-    for kind in ("simple", "pytorch-converted", "pytorch-operator"):
-        for folder in sorted((DATA / kind).iterdir()):
-            model = onnx.load(folder / "model.onnx")
-            constants = {tensor.name for tensor in model.graph.initializer}
-            inputs = [value for value in model.graph.input if value.name not in constants]
-            stored = [folder / "test_data_set_0" / f"input_{k}.pb" for k in range(len(inputs))]
-            arrays = [_read(path, value.type) for path, value in zip(stored, inputs, strict=True)]
-            yield Case(f"{kind}/{folder.name}", model, dict(zip((v.name for v in inputs), arrays, strict=True)))
-
-
-def _read(path: Path, kind: onnx.TypeProto) -> Any:
-    data = path.read_bytes()
-    if kind.HasField("sequence_type"):
-        return onnx.numpy_helper.to_list(onnx.SequenceProto.FromString(data))
-    if kind.HasField("optional_type"):
-        return onnx.numpy_helper.to_optional(onnx.OptionalProto.FromString(data))
-    return onnx.numpy_helper.to_array(onnx.TensorProto.FromString(data))
-
-
-def _light_cases() -> Iterator[Case]:
-    for path in sorted((DATA / "light").glob("*.onnx")):
-        model = onnx.load(path)
-        constants = {tensor.name for tensor in model.graph.initializer}
-        rng = np.random.default_rng(0)
-        feeds = {
-            value.name: rng.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim], np.float32)
-            for value in model.graph.input
-            if value.name not in constants
-        }
-        yield Case(f"light/{path.stem}", model, feeds)
-
-
-def is_random(case: Case) -> bool:
-    nodes = {node.op_type.lower() for node in case.model.graph.node}
-    return any(op in nodes for op in RANDOM) or any(name in case.name for name in RANDOM)
+def cases() -> dict[str, OnnxCase]:
+    return {case.name: case for case in onnx_cases()}
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +37,7 @@ def _newest_opset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
 
 
-def with_constant_inputs(case: Case) -> Case | None:
+def with_constant_inputs(case: OnnxCase) -> OnnxCase | None:
     """The same computation without inputs: they are initializers."""
     if not all(isinstance(array, np.ndarray) and array.dtype.kind in "fiub" for array in case.feeds.values()):
         return None
@@ -124,10 +48,10 @@ def with_constant_inputs(case: Case) -> Case | None:
     del made.graph.input[:]
     made.graph.input.extend(kept)
     made.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in case.feeds.items())
-    return Case(case.name, made, {})
+    return replace(case, model=made, feeds={})
 
 
-def with_dynamic_shapes(case: Case, name_of: Callable[[int], str]) -> Case:
+def with_dynamic_shapes(case: OnnxCase, name_of: Callable[[int], str]) -> OnnxCase:
     """The same model without static shapes: dimension d of an input is called name_of(d), nothing else is known."""
     made = onnx.ModelProto()
     made.CopyFrom(case.model)
@@ -140,10 +64,10 @@ def with_dynamic_shapes(case: Case, name_of: Callable[[int], str]) -> Case:
                 if is_input and size and name_of(size):
                     dim.dim_param = name_of(size)
     del made.graph.value_info[:]
-    return Case(case.name, made, case.feeds)
+    return replace(case, model=made)
 
 
-VARIANTS: Mapping[str, Callable[[Case], Case | None]] = {
+VARIANTS: Mapping[str, Callable[[OnnxCase], OnnxCase | None]] = {
     "as it is": lambda case: case,
     "constant inputs": with_constant_inputs,
     "nameless dimensions": lambda case: with_dynamic_shapes(case, lambda size: ""),
@@ -164,7 +88,7 @@ def test_agrees_after_clean(name: str, variant: str) -> None:
     model = ir.from_proto(case.model)
     clean(CONTEXT.target).run(model, CONTEXT)
     after = run_onnxruntime(ir.to_proto(model), case.feeds)
-    if is_random(case):
+    if case.is_random:
         assert [np.shape(x) for x in before] == [np.shape(x) for x in after]
         return
     assert not disagreement(before, after)

@@ -70,8 +70,9 @@ def _encoded(bb: Builder, x: relax.Expr, to: str, *, saturate: bool) -> relax.Ex
     code = relax.op.where(over, relax.const(largest if saturate else _overflow(values), "int32"), code)
     negative = relax.op.less(reinterpreted(bb, wide, "int32"), relax.const(0, "int32"))
     signed = relax.op.add(code, relax.const(SIGN, "int32"))
-    if to.endswith("fnuz"):  # has no negative zero: its code is NaN's
-        negative = relax.op.logical_and(negative, relax.op.greater(code, relax.const(0, "int32")))
+    if to.endswith("fnuz"):  # neither zero, code 0, nor NaN, code SIGN, has a sign
+        magnitude = relax.op.bitwise_and(code, relax.const(SIGN - 1, "int32"))
+        negative = relax.op.logical_and(negative, relax.op.greater(magnitude, relax.const(0, "int32")))
     code = relax.op.where(negative, signed, code)
     code = relax.op.where(relax.op.isnan(wide), relax.const(_nan(values), "int32"), code)
     return reinterpreted(bb, relax.op.astype(code, "uint8"), to)
