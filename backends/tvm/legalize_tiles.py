@@ -6,6 +6,7 @@ Data is brought to the tile's type and padded before; both are elementwise and j
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -13,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax, te, tirx
 from tvm.ir import GenericConst
+from tvm.s_tir import Schedule
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.tile_blocks import Product, best_block, configuration, packed_weight, padded_shape
-from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, kernel
+from lwc.backends.tvm.tile_blocks import ROWS, Product, best_block, configuration, packed_weight, padded_shape
+from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, TILES, kernel
 from lwc.backends.tvm.tuned import Tuned
 
 BITS = "uint16"  # of bfloat16
+NHWC, CROP = "NHWC", "crop"
+# Of NHWC, the axes of what has fewer.
+_LEFT: Mapping[int, Callable[..., list[Any]]] = {2: lambda n, y, x, c: [x, c], 3: lambda n, y, x, c: [n, x, c]}
 LEAST_ROWS = 4  # of a tile: below that most of each multiplication is idle
 
 
@@ -45,13 +50,23 @@ def tiled_matmul(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> 
     if dtype is None or len(_sizes(weight)) != 2:
         return None
     *outer, rows, k = [1, *_sizes(data)]
-    count, columns = math.prod(outer) * rows, _sizes(weight)[1]
-    if count < LEAST_ROWS:
+    batch, columns = math.prod(outer), _sizes(weight)[1]
+    if batch > 1 and (rows % ROWS or len(outer) > 2):
+        batch, rows = 1, batch * rows
+    if rows < LEAST_ROWS:
         return None
-    product = Product(1, count, k, columns, dtype)
-    flat = bb.emit(relax.op.reshape(data, (1, 1, count, k)))
+    given, made, sizes = [batch, rows, k], [batch, rows, columns], _sizes(call)
+    data = data if _same(given, _sizes(data)) else bb.emit(relax.op.reshape(data, given))
     matrix = weight.value.numpy().T.reshape(columns, 1, 1, k)
-    return relax.op.reshape(bb.emit(_emit(bb, flat, matrix, product, 1, (0, 0), machine.tuned)), call.ty.shape)
+    product = Product(1, rows, k, columns, dtype)
+    if _same(made, sizes):
+        return _emit(bb, data, matrix, product, batch, (0, 0), machine.tuned, sizes)
+    return relax.op.reshape(bb.emit(_emit(bb, data, matrix, product, batch, (0, 0), machine.tuned, made)), sizes)
+
+
+def _same(three: list[int], sizes: list[int]) -> bool:
+    """Whether these are the sizes of what has one axis for the batch, or none where that is 1."""
+    return sizes == three or [1, *sizes] == three
 
 
 def _tile_type(call: relax.Call, machine: Machine) -> str | None:
@@ -68,19 +83,33 @@ def _tile_type(call: relax.Call, machine: Machine) -> str | None:
 
 def _emit(
     bb: relax.BlockBuilder, data: relax.Expr, weight: NDArray[Any], product: Product, batch: int,
-    start: tuple[int, int], tuned: Tuned,
+    start: tuple[int, int], tuned: Tuned, out: Sequence[int] = (),
 ) -> relax.Expr:  # fmt: skip
+    """out: sizes of what is made, the sums of pixels in NHWC where none are named"""
     block = best_block(product, tuned)
     if product.dtype == BITS:
         data = bb.emit(bb.call_te(as_bfloat16, data, primfunc_name_hint="as_bfloat16"))
         weight = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
-    shape = padded_shape(product, block)
-    if _sizes(data)[1:3] != list(shape):
+    shape, rank = padded_shape(product, block), len(_sizes(data))
+    if ([1, *_sizes(data)[-2:-1]] if rank < len(NHWC) else _sizes(data)[1:3]) != list(shape):
+        if rank < len(NHWC):
+            data = bb.emit(relax.op.reshape(data, (batch, 1, *_sizes(data)[-2:])))
         data = bb.emit(bb.call_te(_padded, data, shape, start, primfunc_name_hint="padded"))
     constants = relax.const(packed_weight(weight, product, block)), relax.const(configuration(block))
-    gv = bb.add_func(kernel(product, block, batch), "tiles")
-    out = (batch, product.height, product.width, product.outputs)
+    out = out or (batch, product.height, product.width, product.outputs)
+    gv = bb.add_func(_of_ranks(kernel(product, block, batch), len(_sizes(data)), len(out)), "tiles")
     return relax.call_tir(gv, [data, *constants], relax.TensorType(out, INSTRUCTIONS[product.dtype][1]))
+
+
+def _of_ranks(func: tirx.PrimFunc, data: int, out: int) -> tirx.PrimFunc:
+    """The kernel on data, and with a result, of so many axes: the image's rows, then the batch, are left out."""
+    s = Schedule(func)
+    for name, side, rank in ((TILES, "read", data), (CROP, "write", out)):
+        if rank < len(NHWC):
+            s.transform_layout(s.get_sblock(name), (side, 0), _LEFT[rank])
+    if out < len(NHWC):
+        s.transform_block_layout(s.get_sblock(CROP), _LEFT[out])
+    return s.mod["main"]
 
 
 def as_bfloat16(data: te.Tensor) -> te.Tensor:

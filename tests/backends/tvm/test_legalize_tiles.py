@@ -47,6 +47,23 @@ def test_one_row_stays_in_float() -> None:
     assert not _on_tiles(_filled(text), SHORT)
 
 
+@pytest.mark.parametrize("lead", [(32,), (37,), (1, 48), (2, 16), (2, 5), (3, 2, 8), (2, 1, 16)])
+@pytest.mark.parametrize("depth", [64, 40])
+def test_what_follows_a_product_of_any_rank_is_stored_with_it(lead: tuple[int, ...], depth: int) -> None:
+    shape, out = (", ".join(map(str, (*lead, last))) for last in (depth, 48))
+    model = _filled(f"""<ir_version: 8, opset_import: ["": 17]>
+    net (float[{shape}] x) => (float[{out}] y) <float[{depth}, 48] w, float[48] b> {{
+        p = MatMul(x, w)
+        s = Add(p, b)
+        y = Relu(s)
+    }}""")
+    exact, short = (_run(model, machine) for machine in (MACHINE, SHORT))
+    np.testing.assert_allclose(short, exact, rtol=0, atol=0.01 * float(np.abs(exact).max()))
+    flat = len(lead) < 3 and (len(lead) == 1 or lead[0] == 1 or lead[1] % 16 == 0)
+    names = [var.name_hint for var in lower(import_model(model), SHORT).get_global_vars()]
+    assert any("tiles" in name and "relu" in name for name in names) == flat
+
+
 def _filled(text: str) -> Model:
     """The model with random weights for the values that it declares and nothing makes."""
     proto = parser.parse_model(text)
