@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import relax
 
 from lwc.backends.tvm.lowering.expressions import Builder, const, constant_array, like
-from lwc.backends.tvm.lowering.recurrent import LSTM, Layer, Multiply, Recur
+from lwc.backends.tvm.lowering.recurrent import Codes, recurrent
 
 CODES = 255
 
@@ -19,26 +20,25 @@ def dynamic_quantize_lstm(bb: Builder, inputs: list[Any], attrs: dict[str, Any],
     """Weights [directions, inputs, 4 * hidden], codes with a scale and zero point each, or one for each column."""
     x, w, r, b, lengths, hidden, cell, peepholes, *rest = inputs
     w_scale, w_zero, r_scale, r_zero = rest
-    layer = Layer(bb, LSTM, attrs, x, lengths, (hidden, cell), w, b)
 
-    def recurrence(way: int) -> Recur:
-        multiply = _multiply(bb, r, r_scale, r_zero, way)
-        return lambda state, first, last: multiply(state)  # an LSTM wants all gates at once
-
-    return layer.outputs(lambda way: _multiply(bb, w, w_scale, w_zero, way), recurrence, peepholes)
-
-
-def _multiply(bb: Builder, weights: Any, scale: Any, zero_point: Any, way: int) -> Multiply:
-    codes = constant_array(weights, "the weights")[way].astype("float32")
-    offset = constant_array(zero_point, "the weights' zero point")[way].astype("float32")
-    factor = const(constant_array(scale, "the weights' scale")[way], "float32")
-    centred = const(codes - offset, "float32")
-
-    def multiply(x: relax.Expr) -> relax.Expr:
+    def multiply(x: relax.Expr, codes: relax.Expr, factors: relax.Expr) -> relax.Expr:
         numbers, size = _quantized(bb, x)
-        return relax.op.multiply(relax.op.matmul(numbers, centred), relax.op.multiply(size, factor))
+        return relax.op.multiply(relax.op.matmul(numbers, codes), relax.op.multiply(size, factors))
 
-    return multiply
+    (w_codes, w_factors), (r_codes, r_factors) = _centred(w, w_scale, w_zero), _centred(r, r_scale, r_zero)
+    codes = Codes(w_factors, r_factors, multiply)
+    return recurrent(bb, "LSTM", attrs, x, w_codes, r_codes, b, lengths, (hidden, cell), peepholes, codes)
+
+
+def _centred(weights: Any, scale: Any, zero_point: Any) -> tuple[relax.Expr, relax.Expr]:
+    """Codes less their zero point, [directions, 4 * hidden, inputs], and the scale of each column."""
+    codes = constant_array(weights, "the weights").astype(np.float32)
+    ways, _, columns = codes.shape
+    offset, factor = (
+        np.broadcast_to(constant_array(value, f"the weights' {what}").astype(np.float32).reshape(ways, -1), (ways, columns))
+        for value, what in ((zero_point, "zero point"), (scale, "scale"))
+    )
+    return const((codes - offset[:, None]).transpose(0, 2, 1)), const(factor)
 
 
 def _quantized(bb: Builder, x: relax.Expr) -> tuple[relax.Expr, relax.Expr]:

@@ -15,22 +15,28 @@ from lwc.backends.tvm.schedules.conv import convolution
 from lwc.backends.tvm.schedules.int8 import bytes_product
 from lwc.backends.tvm.schedules.leading import kernel_first
 from lwc.backends.tvm.schedules.loops import loops
+from lwc.backends.tvm.schedules.planes import planes
 from lwc.backends.tvm.schedules.product import product
+from lwc.backends.tvm.schedules.recurrent import recurrent
 from lwc.backends.tvm.schedules.reduction import reduction
 from lwc.backends.tvm.schedules.tiles import tiles
 from lwc.backends.tvm.schedules.vector_math import vector_math
+from lwc.backends.tvm.schedules.winograd import winograd
 
 # A rule returns the scheduled function, or None where it does not know what the function computes.
 Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
 
 RULES: tuple[Rule, ...] = (
+    recurrent,
     tiles,
     convolution,
+    winograd,
     bytes_product,
     channelwise,
     attention,
     product,
     reduction,
+    planes,
     loops,
 )
 
