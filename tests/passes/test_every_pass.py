@@ -49,11 +49,12 @@ def test_keeps_its_promises(kind: type[Pass], name: str) -> None:
     model = GRAPHS[name]()
     infer_shapes(model)
     try:
-        assert_keeps_promises(model, instance(kind), CONTEXT)
+        outcome = assert_keeps_promises(model, instance(kind), CONTEXT)
     except LwcError:
         assert kind in (RaiseOpset, GraphSurgeonPass)  # these may refuse a graph, and say why
         return
-    assert_same_outputs(name, model)
+    if outcome.changed:  # else its digest is the one before
+        assert_same_outputs(name, model)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
