@@ -21,7 +21,7 @@ from lwc.backends.tvm.schedules.recurrent import recurrent
 from lwc.backends.tvm.schedules.reduction import reduction
 from lwc.backends.tvm.schedules.tiles import tiles
 from lwc.backends.tvm.schedules.vector_math import vector_math
-from lwc.backends.tvm.schedules.winograd import winograd
+from lwc.backends.tvm.schedules.winograd import winograd_convolution
 
 # A rule returns the scheduled function, or None where it does not know what the function computes.
 Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
@@ -30,7 +30,7 @@ RULES: tuple[Rule, ...] = (
     recurrent,
     tiles,
     convolution,
-    winograd,
+    winograd_convolution,
     bytes_product,
     channelwise,
     attention,

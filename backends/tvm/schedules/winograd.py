@@ -41,7 +41,7 @@ FIELDS = 5
 Put = Callable[[Any, Any, Any, Any], tirx.Stmt]
 
 
-def winograd(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+def winograd_convolution(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """A function that begins with the convolution of legalize_winograd, with what is fused behind it."""
     s, block = first_block(func)
     annotations = s.get(block).annotations
