@@ -14,6 +14,7 @@ from lwc.backends.tvm.legalize import legalizations
 from lwc.backends.tvm.lowering.integer import on_codes
 from lwc.backends.tvm.lowering.integer_arithmetic import quantization_arithmetic
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.masks import masked_pipeline
 from lwc.backends.tvm.schedules import scheduled
 
 # Vectors that end beyond the last element become masked loads and stores instead of scalar loops.
@@ -64,12 +65,18 @@ def _schedule(machine: Machine) -> tvm.transform.Pass:
     @tvm.transform.module_pass(opt_level=0, name="ScheduleFunctions")
     def apply(mod: IRModule, _: tvm.transform.PassContext) -> IRModule:
         for var, func in list(mod.functions_items()):
-            if isinstance(func, tirx.PrimFunc) and "tirx.is_scheduled" not in (func.attrs or {}):
+            if isinstance(func, tirx.PrimFunc) and "tirx.is_scheduled" not in (func.attrs or {}) and not _empty(func):
                 done = scheduled(func.with_attr("global_symbol", "main"), machine)
                 mod[var] = done.with_attr("global_symbol", var.name_hint).with_attr("tirx.is_scheduled", True)
         return mod
 
     return apply
+
+
+def _empty(func: tirx.PrimFunc) -> bool:
+    """Whether it takes or makes an array without elements, over which there are no loops to divide."""
+    shapes = [getattr(param.ty, "shape", ()) for param in func.params]
+    return any(isinstance(size, tirx.IntImm) and size == 0 for shape in shapes for size in shape)
 
 
 def plan(mod: IRModule, machine: Machine) -> IRModule:
@@ -85,4 +92,4 @@ def generate(planned: IRModule, machine: Machine) -> relax.VMExecutable:
     """Machine code of a module whose memory is planned."""
     target = tvm.target.Target(machine.llvm())
     with target, tvm.transform.PassContext(opt_level=3, config=MASKED):
-        return tvm.compile(planned, target, relax_pipeline=None, tir_pipeline="default")
+        return tvm.compile(planned, target, relax_pipeline=None, tir_pipeline=masked_pipeline())

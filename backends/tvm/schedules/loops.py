@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
@@ -43,10 +44,18 @@ def _schedule(s: Schedule, block: SBlockRV, machine: Machine) -> None:
         return
     extents = [_extent(s, loop) for loop in free]
     work = math.prod(_extent(s, loop) or PIECES for loop in around)
-    if len(free) < len(around):
+    if len(free) < len(around) or _may_trap(s, block):
         _parallel(s, free, extents, work, machine)
     else:
         _vectors(s, free, extents, work, machine)
+
+
+def _may_trap(s: Schedule, block: SBlockRV) -> bool:
+    """Whether it divides integers by values, which lanes behind the end of a tensor find to be zero."""
+    found: list[tirx.Div | tirx.Mod | tirx.FloorDiv | tirx.FloorMod] = []
+    kinds = (tirx.Div, tirx.Mod, tirx.FloorDiv, tirx.FloorMod)
+    tvm_ffi.structural_walk(s.get(block).body, [(kind, found.append) for kind in kinds])
+    return any("int" in str(each.ty.dtype) and not isinstance(each.b, tirx.IntImm) for each in found)
 
 
 def _vectors(s: Schedule, free: list[LoopRV], extents: list[int], work: int, machine: Machine) -> None:
