@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from lwc import backends
+from lwc.compiler import prove
+from lwc.compiler.search import cost, evaluate
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +19,14 @@ def one_runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """
     if request.node.get_closest_marker("every_runtime") is None:
         monkeypatch.setattr(backends, "available", lambda: (backends.REFERENCE,))
+
+
+@pytest.fixture(scope="module")
+def short_measurements() -> Iterator[None]:
+    """The clock is given little time: for tests of which speed is no part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "SECONDS_PER_COMPARISON", 0.3)
+        patch.setattr(prove, "RACE_SECONDS", 0.1)
+        patch.setattr(prove, "FINAL_SECONDS", 0.2)
+        patch.setattr(cost, "PROFILED_RUNS", 3)
+        yield

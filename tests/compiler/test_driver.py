@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,42 @@ from lwc.compiler import prove
 from lwc.compiler.core.errors import BadPlan, BudgetNotHeld, UsageError
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.options import CompileOptions
-from lwc.compiler.search import cost, evaluate
+from lwc.compiler.search import evaluate
 from lwc.models import digits
 
-
-@pytest.fixture(autouse=True)
-def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "SECONDS_PER_COMPARISON", 0.3)
-    monkeypatch.setattr(prove, "FINAL_SECONDS", 0.2)
-    monkeypatch.setattr(cost, "PROFILED_RUNS", 3)
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
-@pytest.fixture
-def any_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def any_clock() -> Iterator[None]:
     """A clock on which every integer site saves the same, instead of that of a busy machine."""
 
     def ratio(bench: evaluate.Workbench, plan: Plan, reference: Plan) -> float:
         return float(0.9 ** (len(plan.choices) - len(reference.choices)))
 
-    monkeypatch.setattr(evaluate.Workbench, "ratio", ratio)
-    monkeypatch.setattr(prove, "LEAST_SPEEDUP_OF_PLAN", 0.0)
-    monkeypatch.setattr(prove, "race", lambda sessions, feeds: [0.0] * len(sessions))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate.Workbench, "ratio", ratio)
+        patch.setattr(prove, "LEAST_SPEEDUP_OF_PLAN", 0.0)
+        patch.setattr(prove, "race", lambda sessions, feeds: [0.0] * len(sessions))
+        yield
+
+
+@pytest.fixture
+def any_speed() -> Iterator[None]:
+    with any_clock():
+        yield
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[dict[str, np.ndarray]]:
     return list(digits.samples("test"))[:64]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory, samples: Any, short_measurements: None) -> lwc.Artifact:
+    """The trained model, with its cache beside it."""
+    with any_clock():
+        return compile_cnn(tmp_path_factory.mktemp("compiled") / "out.lwc", samples)
 
 
 def compile_cnn(out: Path, samples: Any, **options: Any) -> lwc.Artifact:
@@ -52,33 +63,31 @@ def integer_sites(artifact: lwc.Artifact) -> list[str]:
     return [site.name for site in artifact.report.sites if site.choice != "float"]
 
 
-@pytest.mark.usefixtures("any_speed")
-def test_compiles_a_trained_model_within_its_budget(tmp_path: Path, samples: Any) -> None:
-    artifact = compile_cnn(tmp_path / "out.lwc", samples)
-    report = artifact.report
+def test_compiles_a_trained_model_within_its_budget(compiled: lwc.Artifact) -> None:
+    report = compiled.report
     assert report.accuracy.held
     assert report.accuracy.drop <= 0.01
-    assert integer_sites(artifact)
+    assert integer_sites(compiled)
     assert report.size["ratio"] > 2
     assert report.calibration["source"] == "user"
-    session = lwc.load(artifact.folder)
+    session = lwc.load(compiled.folder)
     right = [np.argmax(session.run(s)["logits"]) == s["label"] for s in digits.samples("test")]
     assert np.mean(right) > 0.98
 
 
 @pytest.mark.usefixtures("any_speed")
-def test_the_cache_makes_a_second_compile_the_same_to_the_byte(tmp_path: Path, samples: Any) -> None:
-    first = compile_cnn(tmp_path / "a.lwc", samples)
-    second = compile_cnn(tmp_path / "b.lwc", samples)
+def test_the_cache_makes_a_second_compile_the_same_to_the_byte(
+    compiled: lwc.Artifact, tmp_path: Path, samples: Any
+) -> None:
+    second = compile_cnn(tmp_path / "b.lwc", samples, cache=compiled.folder.parent / "cache")
     for name in ("model.onnx", "plan.json"):
-        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+        assert (compiled.folder / name).read_bytes() == (second.folder / name).read_bytes()
 
 
 @pytest.mark.usefixtures("any_speed")
-def test_a_plan_can_be_replayed_without_search(tmp_path: Path, samples: Any) -> None:
-    first = compile_cnn(tmp_path / "a.lwc", samples)
-    replayed = compile_cnn(tmp_path / "b.lwc", samples, plan=first.folder / "plan.json", no_cache=True)
-    assert (first.folder / "model.onnx").read_bytes() == (replayed.folder / "model.onnx").read_bytes()
+def test_a_plan_can_be_replayed_without_search(compiled: lwc.Artifact, tmp_path: Path, samples: Any) -> None:
+    replayed = compile_cnn(tmp_path / "b.lwc", samples, plan=compiled.folder / "plan.json", no_cache=True)
+    assert (compiled.folder / "model.onnx").read_bytes() == (replayed.folder / "model.onnx").read_bytes()
     assert replayed.report.timings_s["sensitivity"] == replayed.report.timings_s["search"] == 0.0
 
 
