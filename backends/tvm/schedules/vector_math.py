@@ -76,11 +76,17 @@ def erf(x: tirx.Expr) -> tirx.Expr:
     return _named(_clamped(x, -ERF_MOST, ERF_MOST), ratio)
 
 
+def nearbyint(x: tirx.Expr) -> tirx.Expr:
+    """LLVM's: TVM 0.27 takes its own operator apart into scalars where a loop is made of vectors."""
+    return tirx.call_llvm_pure_intrin(str(x.ty.dtype), "llvm.nearbyint", x)
+
+
 RULES: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
     "tirx.exp": exp,
     "tirx.sigmoid": sigmoid,
     "tirx.tanh": tanh,
     "tirx.erf": erf,
+    "tirx.nearbyint": nearbyint,
 }
 
 

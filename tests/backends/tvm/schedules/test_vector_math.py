@@ -65,3 +65,24 @@ def test_doubles_keep_the_c_library() -> None:
     x = np.linspace(-1, 1, 5)
     got = computed([source, te.compute((5,), lambda i: tirx.exp(source[i]))], [x], WIDE)
     np.testing.assert_allclose(got, np.exp(x), rtol=1e-14)
+
+
+def test_whole_numbers_are_the_nearest_and_even_halfway() -> None:
+    x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.49999997, 4194303.5, 8388609, 3e38, -3e38, 0], "float32")
+    source = te.placeholder(x.shape)
+    whole = te.compute(x.shape, lambda i: tirx.nearbyint(source[i]))
+    np.testing.assert_array_equal(computed([source, whole], [x], WIDE), np.rint(x))
+    with_limits = np.array([np.inf, -np.inf, np.nan] * 4, "float32")
+    np.testing.assert_array_equal(computed([source, whole], [with_limits], WIDE), with_limits)
+
+
+def test_functions_of_codes_of_codes_are_vectors() -> None:
+    source = te.placeholder((64,), "uint8")
+
+    def codes(value: tirx.Expr) -> tirx.Expr:
+        return tirx.min(tirx.max(tirx.nearbyint(value), 0.0), 255.0).astype("uint8").astype("float32")
+
+    result = te.compute((64,), lambda i: codes(codes(tirx.erf(source[i].astype("float32") * 0.01) * 100.0) * 0.5) * 2.0)
+    x = np.arange(64, dtype="uint8")
+    want = np.rint(np.rint(np.array([math.erf(v * 0.01) for v in x]) * 100) * 0.5) * 2
+    np.testing.assert_array_equal(computed([source, result], [x], WIDE), want.astype("float32"))
