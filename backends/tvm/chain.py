@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from lwc.backends.tvm.cut import Part
 from lwc.backends.tvm.export import activation_bytes, export, load
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import Program
-from lwc.backends.tvm.session import TvmSession
+from lwc.backends.tvm.session import TvmSession, copied
 from lwc.compiler.core.backend import Array, Feeds, Port, Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import Target
@@ -42,10 +43,14 @@ class Chain:
             for name in dead:
                 values.pop(name, None)
         found = {port.name: values[port.name] for port in self.outputs}
-        return {
-            name: array if not isinstance(array, np.ndarray) or array.flags.writeable else array.copy()
-            for name, array in found.items()
-        }
+        return {name: value if _is_own(value) else copied(value) for name, value in found.items()}
+
+
+def _is_own(value: Any) -> bool:
+    """Whether whoever takes an array, or a list of them, may write into it."""
+    if isinstance(value, list):
+        return all(_is_own(item) for item in value)
+    return not isinstance(value, np.ndarray) or value.flags.writeable
 
 
 def open_parts(parts: Sequence[Part], model: Model, target: Target) -> Session:

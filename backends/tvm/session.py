@@ -15,7 +15,7 @@ from lwc.compiler.core.backend import Array, Feeds, Port
 
 ALIGNMENT = 64  # bytes; kernels load whole vectors from where an input begins
 WORTH_A_LOOK = 1 << 16  # bytes that take longer to copy than to ask where they lie
-SHARED_KINDS = "fiu"  # kinds of numbers that both sides of DLPack know
+SHARED_KINDS = "fiu"  # kinds of NumPy's own numbers that both sides of DLPack know
 
 
 class TvmSession:
@@ -36,7 +36,7 @@ class TvmSession:
 
         Raises BadCalibration when an input is missing or has another type or shape.
         """
-        return {name: np.array(array) for name, array in self.run_shared(feeds).items()}
+        return {name: copied(found) for name, found in self.run_shared(feeds).items()}
 
     def run_shared(self, feeds: Feeds) -> dict[str, Array]:
         """The same without copies of the outputs, which are not to be written into."""
@@ -45,16 +45,17 @@ class TvmSession:
             found = self._main(*(self._tensor(k, array) for k, array in enumerate(arrays)))
         except Exception as error:
             raise convert(error, self._name) from error
-        results = [found] if len(self.outputs) == 1 and isinstance(found, tvm.runtime.Tensor) else found
+        alone = len(self.outputs) == 1 and (isinstance(found, tvm.runtime.Tensor) or _is_sequence(self.outputs[0]))
+        results = [found] if alone else found
         return {port.name: _array(result, port) for port, result in zip(self.outputs, results, strict=True)}
 
     def _tensor(self, index: int, array: Array) -> Any:
         """The array itself where it is large and lies as kernels want it, else a copy that is kept for this input."""
-        if array.nbytes >= WORTH_A_LOOK and array.dtype.kind in SHARED_KINDS and _lies_well(array):
+        if array.nbytes >= WORTH_A_LOOK and _is_shared(array.dtype) and _lies_well(array):
             return tvm.runtime.from_dlpack(array)
         if self._buffers[index] is None:
             buffer = tvm.runtime.empty(array.shape, str(array.dtype), tvm.cpu())
-            self._buffers[index] = buffer, np.from_dlpack(buffer) if array.dtype.kind in SHARED_KINDS else None
+            self._buffers[index] = buffer, np.from_dlpack(buffer) if _is_shared(array.dtype) else None
         buffer, view = self._buffers[index]
         if view is not None:
             np.copyto(view, array)
@@ -67,8 +68,26 @@ def _lies_well(array: Array) -> bool:
     return array.ctypes.data % ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable
 
 
-def _array(result: Any, port: Port) -> Array:
-    """A view where NumPy knows the type; shapes, which are no tensors, as integers."""
-    if not isinstance(result, tvm.runtime.Tensor):
-        return np.asarray(list(result), np.int64)
-    return np.from_dlpack(result) if port.dtype.kind in SHARED_KINDS else np.asarray(result.numpy())
+def copied(value: Any) -> Any:
+    """An array, or a list of them, of memory of its own."""
+    return [copied(item) for item in value] if isinstance(value, list) else np.array(value)
+
+
+def _array(result: Any, port: Port) -> Any:
+    """A view where NumPy knows the type, a list of them for a sequence; shapes, which are no tensors, as integers."""
+    if _is_sequence(port):
+        return [_viewed(item, np.dtype(str(item.dtype))) for item in result]
+    return _viewed(result, port.dtype) if isinstance(result, tvm.runtime.Tensor) else np.asarray(list(result), np.int64)
+
+
+def _viewed(tensor: Any, dtype: np.dtype[Any]) -> Array:
+    return np.from_dlpack(tensor) if _is_shared(dtype) else np.asarray(tensor.numpy())
+
+
+def _is_sequence(port: Port) -> bool:
+    """TVM knows no strings, which are the other objects."""
+    return port.dtype == np.object_
+
+
+def _is_shared(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in SHARED_KINDS and dtype.isbuiltin == 1

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from lwc.backends.serving import fitting
@@ -54,7 +55,8 @@ class Specialized:
         Raises BadCalibration when an input is missing or has another type, rank or fixed dimension, or when one is
         given that is compiled in.
         """
-        shapes = tuple(fitting(port, feeds, self._name).shape for port in self.inputs)
+        given = (fitting(port, feeds, self._name) for port in self.inputs)
+        shapes = tuple(value.shape if isinstance(value, np.ndarray) else () for value in given)  # sequences have none
         for name in self._frozen & feeds.keys():
             raise BadCalibration(f"{self._name}: the default of input '{name}' is compiled in and cannot be replaced.")
         return self.of(shapes).run(feeds)
@@ -100,7 +102,8 @@ def fixed(model: Model, shapes: Shapes) -> Model:
     forget_inner_shapes(fork.ir)
     inputs = [value for value in fork.graph.inputs if not value.is_initializer()]
     for value, shape in zip(inputs, shapes, strict=True):
-        value.shape = ir.Shape(shape)
+        if isinstance(value.type, ir.TensorType):
+            value.shape = ir.Shape(shape)
     for value in fork.graph.outputs:
         if value.producer() is not None and value.shape is not None and not value.shape.is_static():
             value.shape = None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 from tvm import relax
+from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map, onnx_input
 
 from lwc.backends.tvm.lowering.casts import reinterpreted
 from lwc.backends.tvm.lowering.expressions import (
@@ -176,6 +177,15 @@ def matmul(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) ->
     return relax.op.astype(relax.op.matmul(a, b, out_dtype="float32"), kind)
 
 
+def convolution(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """Conv: 16-bit floats are summed as float32."""
+    kind = dtype_of(inputs[0])
+    if kind not in ("float16", "bfloat16"):
+        return _get_convert_map()["Conv"].get_converter(opset)(bb, onnx_input(inputs), attrs, [{}, {}])
+    wide = [value if value is None else bb.emit(relax.op.astype(value, "float32")) for value in inputs]
+    return relax.op.astype(_get_convert_map()["Conv"].get_converter(opset)(bb, onnx_input(wide), attrs, [{}, {}]), kind)
+
+
 def softmax(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Softmax over one axis (opset 13); 16-bit floats are summed as float32."""
     (x,) = inputs
@@ -187,6 +197,7 @@ def softmax(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -
 
 RULES = {
     "BitCast": bit_cast,
+    "Conv": convolution,
     "Cosh": hyperbolic_cosine,
     "CumProd": cumulative_product,
     "Div": divide,
