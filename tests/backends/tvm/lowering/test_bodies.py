@@ -57,3 +57,21 @@ def test_dynamic_quantize_matmul() -> None:
     }"""
     b = RNG.integers(-128, 128, (4, 2)).astype(np.int8)
     assert_agrees(text, {"a": RNG.standard_normal((3, 4)).astype(np.float32), "b": b})
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_qgemm_with_a_scale_for_each_column(turned: int, quantized: bool) -> None:
+    a, b = ("5, 3", "4, 5") if turned else ("3, 5", "5, 4")
+    output, scale = ("uint8", ", ys, yz") if quantized else ("float", "")
+    text = f"""agraph (uint8[{a}] a, int8[{b}] b, int32[4] c) => ({output}[3, 4] y)
+    <float as = {{0.1}}, uint8 az = {{120}}, float[4] bs = {{0.02, 0.03, 0.01, 0.05}}, int8[4] bz = {{0, 5, -3, 0}},
+     float ys = {{0.3}}, uint8 yz = {{110}}> {{
+        y = com.microsoft.QGemm <alpha = 0.5, transA = {turned}, transB = {turned}> (a, as, az, b, bs, bz, c{scale})
+    }}"""
+    feeds = {
+        "a": RNG.integers(0, 256, [int(n) for n in a.split(",")]).astype(np.uint8),
+        "b": RNG.integers(-128, 128, [int(n) for n in b.split(",")]).astype(np.int8),
+        "c": np.array([100, -2000, 0, 7], np.int32),
+    }
+    assert_agrees(text, feeds)
