@@ -121,6 +121,8 @@ class _Graph:
         )  # fmt: skip
         if not region.taken:
             forget_inner_shapes(part)
+            if any(_subgraphs(node) for node in members):
+                _open_dimensions(part)
         return Model(part, self._model.name)
 
     def _fold(self, known: Mapping[str, Array]) -> None:
@@ -159,6 +161,17 @@ class _Graph:
                 made[port.name].type = ir.TensorType(ir.DataType.from_numpy(port.dtype))
 
 
+def _open_dimensions(model: ir.Model) -> None:
+    """Leave the sizes of inputs open.
+
+    A branch that is not taken at these sizes may contradict itself, which ONNX Runtime (1.31) refuses when it can infer
+    it.
+    """
+    for value in model.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape([None] * len(value.shape))
+
+
 def _kind(node: ir.Node) -> tuple[object, ...]:
     """Equal for nodes that compile alike: operator, attributes, types and shapes of what they take."""
     attributes = tuple(sorted((name, str(attribute.value)) for name, attribute in node.attributes.items()))
@@ -169,11 +182,17 @@ def _kind(node: ir.Node) -> tuple[object, ...]:
 def _read(node: ir.Node) -> Iterator[ir.Value]:
     """Values that the node takes, and those of the graph around it that its subgraphs take."""
     yield from (value for value in node.inputs if value is not None)
+    for graph in _subgraphs(node):
+        values = (value for member in graph.all_nodes() for value in member.inputs if value is not None)
+        yield from (value for value in (*values, *graph.outputs) if value.graph is node.graph)
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    found: list[ir.Graph] = []
     for attribute in node.attributes.values():
-        if attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-            continue
-        inner = attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else (attribute.as_graph(),)
-        for graph in inner:
-            values = (value for member in graph.all_nodes() for value in member.inputs if value is not None)
-            yield from (value for value in (*values, *graph.outputs) if value.graph is node.graph)
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found.extend(attribute.as_graphs())
+    return found
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/tvm_zoo.py [--models a,b] [--out tvm_zoo.json] [--threads 2] [--seconds 4] [--again]
 
-Columns: whole, or hybrid with the number of parts and of those that TVM runs; seconds to compile; milliseconds of
+Columns: whole, or hybrid with the number of parts and of those that TVM runs; CPU seconds to compile; milliseconds of
 ONNX Runtime on the file as it is; TVM's as a ratio to that, in alternating rounds with fresh sessions; the greatest
 difference of an output over that output's greatest value, over samples of the first one's shapes; what is refused.
 
@@ -77,11 +77,11 @@ def measure(name: str, args: argparse.Namespace) -> Row:
     first = samples[0]
     alike = [item for item in samples if all(item[key].shape == first[key].shape for key in first)]
     with held(args.lock, fcntl.LOCK_SH):
-        begun = time.perf_counter()
+        begun = time.process_time()
         sized = fixed(model, tuple(first[port.name].shape for port in ports))
         parts = Hybrid().parts(sized, target)
         session = open_parts(parts, sized, target)
-        row = Row(name, kind([part.taken for part in parts]), time.perf_counter() - begun)
+        row = Row(name, kind([part.taken for part in parts]), time.process_time() - begun)
         row.shapes = {key: list(array.shape) for key, array in first.items()}
         if len(parts) > 1 or not parts[0].taken:
             row.refused = dict(cut(sized, target, lambda part: refusal(part, target)).refused)
