@@ -14,16 +14,16 @@ from tvm.ir import GenericConst
 
 from lwc.backends.tvm.legalize_conv import channel_by_channel
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, plan
+from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, candidates, cycles
 from lwc.backends.tvm.schedules.int8 import ANNOTATION, steps
 from lwc.backends.tvm.schedules.int8_dot import Dot
-from lwc.backends.tvm.tuned import UNTUNED
 
 OUT_ELEMENTWISE_FUSABLE = 4
 TILE_BYTES = 64  # of a row
 SIGN = 128  # by which bytes with and without a sign differ
 # Products of a window that float32 adds up exactly: each is below 2**15, sums must stay below 2**24.
 EXACT_IN_FLOAT = 2**9
+MOST_SUMS = 2**8  # of a tile, which TVM keeps on the stack: others it writes to memory of their own
 
 
 def bytes_conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.Expr | None:
@@ -142,7 +142,9 @@ def _dense(
 
 def _tile(conv: Conv, dot: Dot, machine: Machine) -> Tile:
     """As of a float convolution whose steps take as many bytes at once as the instruction does."""
-    found = plan(replace(conv, channels=steps(conv, dot.together), kernel_width=1), replace(machine, tuned=UNTUNED))
+    like = replace(conv, channels=steps(conv, dot.together), kernel_width=1)
+    small = (tile for tile in candidates(like, machine) if tile.pixels * tile.channels < MOST_SUMS)
+    found = min(small, key=lambda tile: cycles(like, tile, machine))
     return found if found.lanes == dot.lanes else Tile(found.pixels, 1, dot.lanes)
 
 

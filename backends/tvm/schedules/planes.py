@@ -123,13 +123,13 @@ def _pixels(step: Step, at: Sequence[Any], rows: Span, columns: Span) -> tirx.St
 
 
 def _simple(value: tirx.Expr, analyzer: Analyzer) -> tirx.Expr:
-    """The value without tests that are decided, and with simple indices."""
+    """The value without tests that are decided, and with simple indices; floats stay as they are written."""
     while _is_choice(value):
         answer = _known(analyzer.simplify(value.args[0]))
         if answer is None:
             break
         value = value.args[1 if answer else 2]
-    return analyzer.simplify(value)
+    return replaced(value, {}, lambda load: load.source[tuple(analyzer.simplify(index) for index in load.indices)])
 
 
 def _known(test: Any) -> bool | None:

@@ -106,7 +106,7 @@ def store(buffer: tirx.Buffer, indices: Sequence[Any], value: Any) -> tirx.Stmt:
 
 def local(lanes: int, dtype: str = "float32") -> tirx.Buffer:
     """A small array that becomes registers where all its indices become constants."""
-    return tirx.decl_buffer((lanes,), dtype, name="acc", scope="local")
+    return tirx.decl_buffer((lanes,), dtype, name="acc")
 
 
 def with_nest(func: tirx.PrimFunc, body: tirx.Stmt, buffers: Sequence[tirx.Buffer]) -> tirx.PrimFunc:
