@@ -10,15 +10,25 @@ from lwc import backends
 from lwc.compiler import prove
 from lwc.compiler.search import cost, evaluate
 
+installed = backends.available
 
-@pytest.fixture(autouse=True)
-def one_runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture(scope="module", autouse=True)
+def one_runtime() -> Iterator[None]:
     """Compiles are decided for the reference alone, whatever else is installed; tests of several runtimes ask for them.
 
-    A marked test sees all that are installed.
+    Of a whole module, so that what its tests share is made for the reference, too.
     """
-    if request.node.get_closest_marker("every_runtime") is None:
-        monkeypatch.setattr(backends, "available", lambda: (backends.REFERENCE,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "available", lambda: (backends.REFERENCE,))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _every_runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marked test sees all that are installed."""
+    if request.node.get_closest_marker("every_runtime") is not None:
+        monkeypatch.setattr(backends, "available", installed)
 
 
 @pytest.fixture(scope="module")

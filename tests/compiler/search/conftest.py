@@ -29,7 +29,7 @@ class Case:
         return [((site, choice),) for site, choices in self.options.items() for choice in choices[1:]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def case_of() -> Callable[..., Case]:
     def build(
         model: Model, samples: Sequence[Any] | None = None, count: int = 6, precisions: Sequence[str] = ("int8",)

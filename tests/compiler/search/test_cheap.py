@@ -16,7 +16,7 @@ from lwc.models import structures
 CNN = Path(structures.__file__).parent / "digits_cnn.onnx"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evidence(case_of: Callable[..., Any]) -> Evidence:
     case = case_of(Model.open(CNN), count=4)
     bench = case.bench
