@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tvm
 from tvm import IRModule, relax, tirx
 
+from lwc.backends.tvm.coded_products import coded_products
 from lwc.backends.tvm.constants import FoldWithNumPy
 from lwc.backends.tvm.grouping import attention_groups
 from lwc.backends.tvm.layouts import LAYOUTS, EaseLayouts, ReadPlanes
@@ -32,6 +33,7 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
     with tvm.target.Target(machine.llvm()):
         return tvm.transform.Sequential([
             _pass("OnCodes", on_codes),
+            _pass("CodedProducts", lambda each: coded_products(each, machine)),
             t.DecomposeOpsForInference(),
             FoldWithNumPy(),
             t.FoldConstant(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
@@ -24,7 +24,9 @@ from lwc.backends.tvm.schedules.steps import Step, loads, steps, uses
 # Batch, first row, first column of a tile.
 Place = tuple[tirx.Expr, tirx.Expr, tirx.Expr]
 
-PANEL = "lwc.panel"
+PANEL, CODED = "lwc.panel", "lwc.coded"
+# What is multiplied is made of codes in registers: they hold words, scales and offsets, beside one for what is made.
+CODED_REGISTERS = 8
 
 
 def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -38,6 +40,8 @@ def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     shape = product_of(found[0])
     if shape is None:
         return None
+    if CODED in found[0].annotations:
+        machine = replace(machine, registers=machine.registers - CODED_REGISTERS)
     tiles = Tiles(shape, found[1:], set(func.params), machine)
     counts = (math.prod(shape.batch), tiles.panels, tiles.row_tiles)
     work = math.prod((*shape.step.extents, *shape.step.lengths))
