@@ -13,11 +13,14 @@ from tvm import IRModule, te, tirx
 from lwc.backends.tvm.legalize_conv import direct, pack
 from lwc.backends.tvm.legalize_product import panel_product, panels
 from lwc.backends.tvm.legalize_tiles import BITS
+from lwc.backends.tvm.legalize_winograd import pack as pack_transformed
+from lwc.backends.tvm.legalize_winograd import winograd
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.pipeline import generate
 from lwc.backends.tvm.schedules import scheduled
 from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.schedules.product_tile import Sizes
+from lwc.backends.tvm.schedules.winograd_plan import Winograd
 from lwc.backends.tvm.tile_blocks import Product, configuration, packed_weight, padded_shape
 from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, kernel
 from lwc.backends.tvm.tuned import Tuned, numbers
@@ -63,7 +66,8 @@ def operands(signature: Any, candidate: Any, seed: int = 0) -> tuple[list[Array]
         data = _floats(random, conv.batch, *sizes)
         weight = _floats(random, conv.out_channels, conv.kernel_height, conv.kernel_width, conv.group_in)
         out = np.zeros((conv.batch, conv.out_height, conv.out_width, conv.out_channels), np.float32)
-        return [data, pack(weight, conv, candidate)], out
+        transformed = isinstance(candidate, Winograd)
+        return [data, pack_transformed(weight, candidate) if transformed else pack(weight, conv, candidate)], out
     if isinstance(signature, Sizes):
         data = _floats(random, signature.rows, signature.depth)
         weight = _floats(random, signature.depth, signature.columns)
@@ -92,7 +96,8 @@ def _function(signature: Any, candidate: Any, inputs: list[Array]) -> tirx.PrimF
         for array, name in zip(inputs, ("data", "weight"), strict=True)
     )
     if isinstance(signature, Conv):
-        return te.create_prim_func([data, weight, direct(data, weight, signature, candidate)])
+        write = winograd if isinstance(candidate, Winograd) else direct
+        return te.create_prim_func([data, weight, write(data, weight, signature, candidate)])
     return te.create_prim_func([data, weight, panel_product(data, weight, signature.columns)])
 
 

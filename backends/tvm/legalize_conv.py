@@ -10,9 +10,10 @@ import numpy as np
 from tvm import ir, relax, te, tirx, topi
 from tvm.relax.transform.legalize_ops.nn import _nn_conv2d
 
+from lwc.backends.tvm.legalize_winograd import choice, filtered
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import conv as conv_schedule
-from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, plan
+from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.rows import Rows
 
 OUT_ELEMENTWISE_FUSABLE = 4
@@ -33,7 +34,9 @@ def conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> relax.
         return _nn_conv2d(bb, call)
     if conv.depthwise:
         return depthwise(bb, data, weight.value.numpy(), conv)
-    tile = plan(conv, machine)
+    tile = choice(conv, weight.value.numpy(), machine)
+    if not isinstance(tile, Tile):
+        return filtered(bb, data, weight.value.numpy(), conv, tile)
     if Rows(conv, tile.pixels).border_taps() > MOST_BORDER_TAPS:
         data, conv = padded(bb, data, conv, call.attrs.padding)
     packed = relax.const(pack(weight.value.numpy(), conv, tile))

@@ -23,19 +23,22 @@ from lwc.backends.tvm.schedules.statements import (
     digits,
     local,
     parallel,
+    prefetch,
     sequence,
     serial,
     stepped,
     store,
     unrolled,
     vector,
+    whole_step,
     with_nest,
 )  # fmt: skip
 from lwc.backends.tvm.schedules.winograd_filter import Matrix, minimal
-from lwc.backends.tvm.schedules.winograd_plan import UNROLL, Winograd
+from lwc.backends.tvm.schedules.winograd_plan import FLOAT_BYTES, UNROLL, Winograd
 
 ANNOTATION = "lwc.winograd"
 FIELDS = 5
+LINE_BYTES = 64
 
 # Of row and column in a tile, a lane, and the value there: what is done with it.
 Put = Callable[[Any, Any, Any, Any], tirx.Stmt]
@@ -154,7 +157,7 @@ class Kernel:
 
         def point(index: Any) -> tirx.Stmt:
             return serial(-(-choice.block // choice.rows), lambda k: self._product(
-                sums, moved, block, panel, index, _start(k, choice.rows, choice.block)
+                sums, moved, block, panel, index, k
             ))  # fmt: skip
 
         first = _start(panel, choice.channels, self.conv.out_channels)
@@ -162,10 +165,11 @@ class Kernel:
         return sequence([tirx.AllocBuffer(sums), serial(choice.points, point), back])
 
     def _product(
-        self, sums: tirx.Buffer, moved: tirx.Buffer, block: Any, panel: Any, point: Any, first: Any
+        self, sums: tirx.Buffer, moved: tirx.Buffer, block: Any, panel: Any, point: Any, use: Any
     ) -> tirx.Stmt:
-        """Sums over all input channels, in registers."""
+        """Sums over all input channels, in registers. use: which rows of the block"""
         choice, width = self.choice, self.choice.channels
+        first = _start(use, choice.rows, choice.block)
         acc = local(choice.rows * width)
 
         def each(body: Callable[[Any, Any], tirx.Stmt]) -> tirx.Stmt:
@@ -182,9 +186,24 @@ class Kernel:
         return sequence([
             tirx.AllocBuffer(acc),
             each(lambda i, lane: store(acc, [i * width + lane], 0.0)),
-            stepped(self.conv.channels, UNROLL, step),
+            stepped(self.conv.channels, UNROLL, step, self._ahead(panel, point, use)),
             each(lambda i, lane: store(sums, [point, first + i, lane], acc[i * width + lane])),
         ])  # fmt: skip
+
+    def _ahead(self, panel: Any, point: Any, use: Any) -> Callable[[Any], tirx.Stmt]:
+        """Fetches the weights of the next point, a part with every use of this one's."""
+        choice, channels = self.choice, self.conv.channels
+        rounds = channels // whole_step(channels, UNROLL)
+        floats = LINE_BYTES // FLOAT_BYTES
+        lines = -(-channels * choice.channels // (floats * rounds * -(-choice.block // choice.rows)))
+
+        def fetch(round_: Any) -> tirx.Stmt:
+            first = (use * rounds + round_) * lines
+            return sequence([
+                prefetch(self.weight, [panel, point + 1, 0, (first + line) * floats]) for line in range(lines)
+            ])  # fmt: skip
+
+        return fetch
 
     def _back(self, sums: tirx.Buffer, tile: Any, start: Any, first: Any) -> tirx.Stmt:
         """A^T m A of a tile and the panel of channels from `first` on, through the epilogue: pixels that exist."""

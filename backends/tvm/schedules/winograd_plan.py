@@ -1,4 +1,4 @@
-"""Which 3x3 convolutions Winograd may compute, how they are cut into blocks of tiles, and what that takes: estimates."""
+"""Which 3x3 convolutions Winograd may compute, how they are cut into blocks of tiles, and what that takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_VECTORS = 4
 UNROLL = 4
 BLOCKS = (1, 2, 4, 8)  # of so many rows of register tiles
 # What a core reads of weights that other layers have driven out of its caches.
-FAR_BYTES_PER_CYCLE = 5.0
+FAR_BYTES_PER_CYCLE = 8.0
 # Moving a vector through a transformation: loads, sums, stores.
 TRANSFORM_CYCLES = 3.5
 TILE_CYCLES = 15.0
@@ -66,7 +66,7 @@ class Winograd:
         return ceil(conv.out_channels / self.channels)
 
     def shared(self, conv: Conv, machine: Machine) -> bool:
-        """Whether a core's second cache holds the data of all tiles: cores then share out the weights, not the tiles."""
+        """Whether a core's second cache holds the data of all tiles: cores then share out weights instead of tiles."""
         return self.tiles(conv) * self.points * conv.channels * FLOAT_BYTES <= machine.l2_bytes
 
 
