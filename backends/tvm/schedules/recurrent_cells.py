@@ -1,4 +1,8 @@
-"""What LSTM, GRU and RNN make of their gates' sums, for some neighbouring units at once."""
+"""What LSTM, GRU and RNN make of their gates' sums, for some neighbouring units at once.
+
+Functions are applied to sums alone, which are in registers: they are written with Let, and TVM 0.27's elimination of
+common subexpressions overlooks indices that are used inside one.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +23,19 @@ class Units(Protocol):
     """Some units of a sequence at one step; every vector has one lane for each."""
 
     functions: Sequence[Activation]
-    linear_before_reset: bool
     input_forget: bool
 
-    def given(self, gate: int) -> Vector:
-        """The input's product with W for this gate, and biases."""
+    def ready(self, gate: int, memory: Vector | None = None) -> tirx.Stmt:
+        """Make the argument of the gate's function of its sum: with the input's product, biases, peephole, clipped."""
 
-    def summed(self, gate: int) -> Vector:
-        """The product with R of this phase."""
+    def reset(self, gate: int, factor: Vector) -> tirx.Stmt:
+        """The same where the product with R and its bias are multiplied by `factor` first."""
 
-    def own_bias(self) -> Vector:
-        """Of GRU's hidden gate, what is added to its product with R."""
+    def put(self, gate: int, value: Vector) -> tirx.Stmt:
+        """Replace a gate's sum."""
 
-    def peep(self, gate: int, memory: Vector) -> Vector:
-        """What the cell state adds to a gate; 0 without peepholes."""
-
-    def bounded(self, x: Vector) -> Vector:
-        """Clipped as the operator asks."""
+    def at(self, gate: int) -> Vector:
+        """A gate's sum, or what was put in its place."""
 
     def old(self, state: str) -> Vector:
         """A state before this step."""
@@ -69,51 +69,52 @@ class Cell:
     folded: int
 
 
-def lstm(at: Units) -> list[tirx.Stmt]:
+def lstm(of: Units) -> list[tirx.Stmt]:
     """Gates: input, output, forget, cell."""
-    f, g, h = at.functions
-
-    def gate(k: int, memory: Vector) -> Vector:
-        return f(at.bounded(at.given(k) + at.summed(k) + at.peep(k, memory)))
-
-    memory, candidate = at.old(MEMORY), g(at.bounded(at.given(3) + at.summed(3)))
-    if at.input_forget:
-        kept = _mixed(gate(0, memory), candidate, memory)
+    f, g, h = of.functions
+    memory = of.old(MEMORY)
+    if of.input_forget:
+        kept = [of.ready(0, memory), of.ready(3), of.put(0, f(of.at(0))), of.put(3, g(of.at(3)))]
+        remembered = _mixed(of.at(0), of.at(3), memory)
     else:
-        kept = gate(2, memory) * memory + gate(0, memory) * candidate
-    return [at.keep(MEMORY, kept), at.keep(HIDDEN, gate(1, at.new(MEMORY)) * h(at.new(MEMORY)))]
+        kept = [of.ready(0, memory), of.ready(2, memory), of.ready(3)]
+        remembered = f(of.at(2)) * memory + f(of.at(0)) * g(of.at(3))
+    return [
+        *kept, of.put(3, remembered), of.ready(1, of.at(3)),
+        of.keep(MEMORY, of.at(3)), of.keep(HIDDEN, f(of.at(1)) * h(of.at(3))),
+    ]  # fmt: skip
 
 
-def gru(at: Units) -> list[tirx.Stmt]:
+def gru(of: Units) -> list[tirx.Stmt]:
     """Gates: update, reset, hidden; what is reset is the product of the hidden gate."""
-    f, g = at.functions
-    update, reset = (f(at.bounded(at.given(k) + at.summed(k))) for k in (0, 1))
-    candidate = g(at.bounded(at.given(2) + reset * (at.summed(2) + at.own_bias())))
-    return [at.keep(HIDDEN, _mixed(update, at.old(HIDDEN), candidate))]
+    f, g = of.functions
+    return [
+        of.ready(0), of.ready(1), of.reset(2, f(of.at(1))), of.put(0, f(of.at(0))), of.put(2, g(of.at(2))),
+        of.keep(HIDDEN, _mixed(of.at(0), of.old(HIDDEN), of.at(2))),
+    ]  # fmt: skip
 
 
-def gru_gates(at: Units) -> list[tirx.Stmt]:
+def gru_gates(of: Units) -> list[tirx.Stmt]:
     """The first of two phases: how much is updated, and what reset leaves of the state."""
-    f = at.functions[0]
-    update, reset = (f(at.bounded(at.given(k) + at.summed(k))) for k in (0, 1))
-    return [at.keep(UPDATE, update), at.keep(LEFT, reset * at.old(HIDDEN))]
+    f = of.functions[0]
+    return [of.ready(0), of.ready(1), of.keep(UPDATE, f(of.at(0))), of.keep(LEFT, f(of.at(1)) * of.old(HIDDEN))]
 
 
-def gru_candidate(at: Units) -> list[tirx.Stmt]:
+def gru_candidate(of: Units) -> list[tirx.Stmt]:
     """The second phase."""
-    candidate = at.functions[1](at.bounded(at.given(2) + at.summed(2) + at.own_bias()))
-    return [at.keep(HIDDEN, _mixed(at.new(UPDATE), at.old(HIDDEN), candidate))]
+    one = number(1, of.at(2))
+    return [of.reset(2, one), of.put(2, of.functions[1](of.at(2))),
+            of.keep(HIDDEN, _mixed(of.new(UPDATE), of.old(HIDDEN), of.at(2)))]  # fmt: skip
 
 
-def rnn(at: Units) -> list[tirx.Stmt]:
+def rnn(of: Units) -> list[tirx.Stmt]:
     """One gate, which is the output."""
-    return [at.keep(HIDDEN, at.functions[0](at.bounded(at.given(0) + at.summed(0))))]
+    return [of.ready(0), of.keep(HIDDEN, of.functions[0](of.at(0)))]
 
 
 def _mixed(part: Vector, first: Vector, second: Vector) -> Vector:
     """part first + (1 - part) second"""
-    name = tirx.Var("part", part.ty)
-    return tirx.Let(name, part, name * first + (number(1, part) - name) * second)
+    return part * first + (number(1, part) - part) * second
 
 
 CELLS: Mapping[str, Cell] = {

@@ -69,10 +69,6 @@ class Unit:
     lane: Any
 
     @property
-    def linear_before_reset(self) -> bool:
-        return self.loop.linear_before_reset
-
-    @property
     def input_forget(self) -> bool:
         return self.loop.input_forget
 
@@ -97,27 +93,39 @@ class Unit:
             return self.step + self.way * (loop.steps - 1 - 2 * self.step)
         return loop.steps - 1 - self.step if loop.reverse[0] else self.step
 
-    def given(self, gate: int) -> tirx.Expr:
+    def ready(self, gate: int, memory: tirx.Expr | None = None) -> tirx.Stmt:
+        value = self._given(gate) + self._summed(gate)
+        if self.loop.peepholes and memory is not None:
+            value = value + self.buffers.outer["peephole"][self.way, gate, self.unit] * memory
+        return self.put(gate, self._bounded(value))
+
+    def reset(self, gate: int, factor: tirx.Expr) -> tirx.Stmt:
+        own = self._summed(gate) + self.buffers.outer["own_bias"][self.way, self.unit]
+        return self.put(gate, self._bounded(self._given(gate) + factor * own))
+
+    def put(self, gate: int, value: tirx.Expr) -> tirx.Stmt:
+        return tirx.BufferStore(self.buffers.sums, value, [self._slot(gate)])
+
+    def at(self, gate: int) -> tirx.Expr:
+        return self.buffers.sums[self._slot(gate)]
+
+    def _slot(self, gate: int) -> Any:
+        return self.lane + (self.place + (gate - self.phase.first) * UNITS)
+
+    def _given(self, gate: int) -> tirx.Expr:
+        """The input's product with W, and biases."""
         loop = self.loop
         column = ((self.way * loop.blocks + self.block) * loop.gates + gate) * UNITS + self.lane
         return self.buffers.outer["given"][self.time * loop.batch + self.row, column]
 
-    def summed(self, gate: int) -> tirx.Expr:
-        found = self.buffers.sums[self.lane + (self.place + (gate - self.phase.first) * UNITS)]
+    def _summed(self, gate: int) -> tirx.Expr:
+        """The state's product with R."""
         if not self.loop.quantized:
-            return found
+            return self.at(gate)
         factor = self.buffers.outer["factor"][self.way, self.block, gate, self.lane]
-        return found * (self.buffers.inner[RANGE][self.way, 0] * factor)
+        return self.at(gate) * (self.buffers.inner[RANGE][self.way, 0] * factor)
 
-    def own_bias(self) -> tirx.Expr:
-        return self.buffers.outer["own_bias"][self.way, self.unit]
-
-    def peep(self, gate: int, memory: tirx.Expr) -> tirx.Expr:
-        if not self.loop.peepholes:
-            return number(0, memory)
-        return self.buffers.outer["peephole"][self.way, gate, self.unit] * memory
-
-    def bounded(self, x: tirx.Expr) -> tirx.Expr:
+    def _bounded(self, x: tirx.Expr) -> tirx.Expr:
         clip = self.loop.clip
         return tirx.max(tirx.min(x, number(clip, x)), number(-clip, x)) if clip else x
 
