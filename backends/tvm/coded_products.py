@@ -17,6 +17,7 @@ from lwc.backends.tvm.lowering.coded import Coded, is_coded
 from lwc.backends.tvm.lowering.expressions import const, is_static
 from lwc.backends.tvm.lowering.quantized import mapped, operator
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.coded import FACTS, ROUNDED
 from lwc.backends.tvm.schedules.product import CODED, PANEL
 
 OUT_ELEMENTWISE_FUSIBLE = 4
@@ -79,24 +80,28 @@ def product(bb: relax.BlockBuilder, left: relax.Expr, coded: Coded, machine: Mac
     width = machine.lanes * (ONE_ROW if math.prod(outer) == 1 else MORE_ROWS)
     each = -(-coded.block // (WORD // coded.bits)) * (WORD // coded.bits)
     blocks = coded.scale.shape[0]
-    if blocks * each != depth:
+    rounded = coded.rounded and machine.dot_int8 == "vnni"
+    if rounded:
+        left = bb.emit(bb.call_te(rounded_data, left, coded.block, each, blocks, primfunc_name_hint="rounded"))
+    elif blocks * each != depth:
         left = bb.emit(bb.call_te(spread, left, coded.block, each, blocks, primfunc_name_hint="spread"))
-    middle = float(coded.zero.reshape(-1)[0]) if np.all(coded.zero == coded.zero.reshape(-1)[0]) else None
+    first = float(coded.zero.reshape(-1)[0])
+    middle = int(first) if first.is_integer() and np.all(coded.zero == first) else -1
     return bb.call_te(
         coded_product, left, const(words(coded, width)), const(_panels(_short(coded.scale, machine), width)),
-        None if middle is not None else const(_panels(_bytes(coded.zero), width)),
-        columns=coded.codes.shape[1], bits=coded.bits, middle=middle,
+        None if middle >= 0 else const(_panels(_bytes(coded.zero), width)),
+        columns=coded.codes.shape[1], bits=coded.bits, middle=middle, rounded=rounded,
         primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSIBLE}, primfunc_name_hint="coded",
     )  # fmt: skip
 
 
 def coded_product(
     left: te.Tensor, packed: te.Tensor, scale: te.Tensor, zero: te.Tensor | None, columns: int, bits: int,
-    middle: float | None,
+    middle: int, rounded: bool,
 ) -> te.Tensor:  # fmt: skip
     """left [..., blocks x words x codes of a word], packed as `words` gives it, scale and zero [panels, blocks, width]
 
-    middle: the zero point of all, where there is no other
+    middle: the zero point of all, where there is no other;  rounded: left is what `rounded_data` gives
     """
     (_, count, width), blocks, per = (int(size) for size in packed.shape), int(scale.shape[1]), WORD // bits
     steps = count // blocks
@@ -108,12 +113,68 @@ def coded_product(
         shift = (code % 4 * 8 + code // 4 * 4).astype("uint32")
         number = ((word >> shift) & tirx.const((1 << bits) - 1, "uint32")).astype("int32").astype("float32")
         factor = scale[n // width, block, n % width].astype("float32")
-        offset = tirx.const(middle, "float32") if zero is None else zero[n // width, block, n % width].astype("float32")
+        offset = tirx.const(float(middle), "float32")
+        if zero is not None:
+            offset = zero[n // width, block, n % width].astype("float32")
         value = number * factor + factor * (tirx.const(0, "float32") - offset)
-        return te.sum(left(*outer, (block * steps + step) * per + code) * value, axis=[block, step, code])
+        if rounded:
+            data = _of_rounded(left, outer, block, step * per + code)
+        else:
+            data = left(*outer, (block * steps + step) * per + code)
+        return te.sum(data * value, axis=[block, step, code])
 
-    shape = (*list(left.shape)[:-1], columns)
-    return te.compute(shape, element, name="product", attrs={PANEL: width, CODED: bits})
+    shape = (*list(left.shape)[: -2 if rounded else -1], columns)
+    attrs = {PANEL: width, CODED: bits} | ({ROUNDED: middle} if rounded else {})
+    return te.compute(shape, element, name="product", attrs=attrs)
+
+
+def rounded_data(left: te.Tensor, block: int, each: int, blocks: int) -> te.Tensor:
+    """left [..., K] float32 -> int32 [..., blocks, each / 4 words of bytes, the scale's bits, the bits of their sum]
+
+    Symmetric about zero, to 127 at the greatest of a block.
+    """
+    depth, outer_shape = int(left.shape[-1]), list(left.shape)[:-1]
+    whole = blocks * each == depth
+
+    def value(outer: Any, number: Any, k: Any) -> Any:
+        source = number * block + k
+        if whole:
+            return left(*outer, source)
+        return tirx.if_then_else(tirx.all(k < block, source < depth), left(*outer, source), tirx.const(0, "float32"))
+
+    k = te.reduce_axis((0, each))
+    peak = te.compute(
+        (*outer_shape, blocks), lambda *at: te.max(tirx.abs(value(at[:-1], at[-1], k)), axis=k), name="peak"
+    )
+    most, zero = tirx.const(127, "float32"), tirx.const(0, "float32")
+    over = te.compute(peak.shape, lambda *at: tirx.Select(peak(*at) > 0, most / peak(*at), zero), name="over")
+
+    def code(outer: Any, number: Any, k: Any) -> Any:
+        return tirx.nearbyint(value(outer, number, k) * over(*outer, number))
+
+    n = te.reduce_axis((0, each))
+    total = te.compute(peak.shape, lambda *at: te.sum(code(at[:-1], at[-1], n), axis=n), name="total")
+
+    def word(*at: Any) -> Any:
+        *outer, number, place = at
+        bytes_ = [
+            (code(outer, number, tirx.min(place, each // 4 - 1) * 4 + j).astype("int32") & 255) << (8 * j)
+            for j in range(4)
+        ]
+        packed = bytes_[0] | bytes_[1] | bytes_[2] | bytes_[3]
+        scale = tirx.reinterpret("int32", peak(*outer, number) * tirx.const(1 / 127, "float32"))
+        total_bits = tirx.reinterpret("int32", total(*outer, number))
+        return tirx.Select(place < each // 4, packed, tirx.Select(place == each // 4, scale, total_bits))
+
+    return te.compute((*outer_shape, blocks, each // 4 + FACTS), word, name="rounded")
+
+
+def _of_rounded(data: te.Tensor, outer: Any, block: Any, k: Any) -> Any:
+    """One number of what `rounded_data` gives."""
+    word = data(*outer, block, k // 4)
+    byte = (word << (24 - k % 4 * 8).astype("int32")) >> tirx.const(24, "int32")
+    scale = tirx.reinterpret("float32", data(*outer, block, int(data.shape[-1]) - FACTS))
+    return byte.astype("float32") * scale
 
 
 def spread(left: te.Tensor, block: int, each: int, blocks: int) -> te.Tensor:
