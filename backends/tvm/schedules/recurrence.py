@@ -110,10 +110,15 @@ class Plan:
         vectors = -(-UNITS * (8 if loop.dtype == "float64" else 4) // machine.vector_bytes)
         each = loop.gates * vectors
         parts = 1 if loop.quantized else whole_step(loop.batch, -(-machine.cores // loop.directions))
-        rows = max(1, min(loop.batch // parts, machine.accumulators // each))
+        rows = next((n for n in range(loop.batch // parts, 1, -1) if _fits(machine, n, each)), 1)
         fitting = [
             count for count in range(1, loop.blocks + 1)
-            if loop.blocks % count == 0 and (count == 1 or count * rows * each <= machine.accumulators)
+            if loop.blocks % count == 0 and (count == 1 or _fits(machine, rows, count * each))
         ]
         wide = next((count for count in fitting if count * rows * each >= ENOUGH_SUMS), fitting[-1])
         return Plan(rows, wide, parts, loop.directions * parts < machine.cores and worth_threads(loop.work))
+
+
+def _fits(machine: Machine, rows: int, vectors: int) -> bool:
+    """Sums, R's vectors for one row, and a value of the state, all in registers."""
+    return rows * vectors + vectors + 1 <= machine.registers
