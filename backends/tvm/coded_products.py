@@ -17,7 +17,7 @@ from lwc.backends.tvm.lowering.coded import Coded, is_coded
 from lwc.backends.tvm.lowering.expressions import const, is_static
 from lwc.backends.tvm.lowering.quantized import mapped, operator
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.coded import FACTS, ROUNDED
+from lwc.backends.tvm.schedules.coded import FACT_BYTES, ROUNDED, ROUNDS
 from lwc.backends.tvm.schedules.product import CODED, PANEL
 
 OUT_ELEMENTWISE_FUSIBLE = 4
@@ -129,52 +129,46 @@ def coded_product(
 
 
 def rounded_data(left: te.Tensor, block: int, each: int, blocks: int) -> te.Tensor:
-    """left [..., K] float32 -> int32 [..., blocks, each / 4 words of bytes, the scale's bits, the bits of their sum]
+    """left [..., K] float32 -> int8 [..., blocks, each + 8]: a block's bytes, its scale, their sum, both as float32
 
     Symmetric about zero, to 127 at the greatest of a block.
     """
     depth, outer_shape = int(left.shape[-1]), list(left.shape)[:-1]
-    whole = blocks * each == depth
 
     def value(outer: Any, number: Any, k: Any) -> Any:
         source = number * block + k
-        if whole:
+        if blocks * each == depth:
             return left(*outer, source)
         return tirx.if_then_else(tirx.all(k < block, source < depth), left(*outer, source), tirx.const(0, "float32"))
 
-    k = te.reduce_axis((0, each))
-    peak = te.compute(
-        (*outer_shape, blocks), lambda *at: te.max(tirx.abs(value(at[:-1], at[-1], k)), axis=k), name="peak"
-    )
+    k, n = te.reduce_axis((0, each)), te.reduce_axis((0, each))
     most, zero = tirx.const(127, "float32"), tirx.const(0, "float32")
-    over = te.compute(peak.shape, lambda *at: tirx.Select(peak(*at) > 0, most / peak(*at), zero), name="over")
+    shape = (*outer_shape, blocks)
+    peak = te.compute(shape, lambda *at: te.max(tirx.abs(value(at[:-1], at[-1], k)), axis=k), name="peak")
+    over = te.compute(shape, lambda *at: tirx.Select(peak(*at) > 0, most / peak(*at), zero), name="over")
 
     def code(outer: Any, number: Any, k: Any) -> Any:
         return tirx.nearbyint(value(outer, number, k) * over(*outer, number))
 
-    n = te.reduce_axis((0, each))
-    total = te.compute(peak.shape, lambda *at: te.sum(code(at[:-1], at[-1], n), axis=n), name="total")
+    total = te.compute(shape, lambda *at: te.sum(code(at[:-1], at[-1], n), axis=n), name="total")
 
-    def word(*at: Any) -> Any:
+    def byte(*at: Any) -> Any:
         *outer, number, place = at
-        bytes_ = [
-            (code(outer, number, tirx.min(place, each // 4 - 1) * 4 + j).astype("int32") & 255) << (8 * j)
-            for j in range(4)
-        ]
-        packed = bytes_[0] | bytes_[1] | bytes_[2] | bytes_[3]
-        scale = tirx.reinterpret("int32", peak(*outer, number) * tirx.const(1 / 127, "float32"))
-        total_bits = tirx.reinterpret("int32", total(*outer, number))
-        return tirx.Select(place < each // 4, packed, tirx.Select(place == each // 4, scale, total_bits))
+        scale = peak(*outer, number) * tirx.const(1 / 127, "float32")
+        fact = tirx.reinterpret("int32", tirx.Select(place < each + 4, scale, total(*outer, number)))
+        at_bit = (place % 4 * 8).astype("int32")
+        own = code(outer, number, tirx.min(place, each - 1)).astype("int8")
+        return tirx.Select(place < each, own, (fact >> at_bit).astype("int8"))
 
-    return te.compute((*outer_shape, blocks, each // 4 + FACTS), word, name="rounded")
+    return te.compute((*shape, each + FACT_BYTES), byte, name="rounded", attrs={ROUNDS: [block, each]})
 
 
 def _of_rounded(data: te.Tensor, outer: Any, block: Any, k: Any) -> Any:
     """One number of what `rounded_data` gives."""
-    word = data(*outer, block, k // 4)
-    byte = (word << (24 - k % 4 * 8).astype("int32")) >> tirx.const(24, "int32")
-    scale = tirx.reinterpret("float32", data(*outer, block, int(data.shape[-1]) - FACTS))
-    return byte.astype("float32") * scale
+    first = int(data.shape[-1]) - FACT_BYTES
+    bytes_ = [(data(*outer, block, first + j).astype("int32") & 255) << (8 * j) for j in range(4)]
+    scale = tirx.reinterpret("float32", bytes_[0] | bytes_[1] | bytes_[2] | bytes_[3])
+    return data(*outer, block, k).astype("float32") * scale
 
 
 def spread(left: te.Tensor, block: int, each: int, blocks: int) -> te.Tensor:

@@ -11,7 +11,7 @@ from tvm.s_tir.schedule import ScheduleError
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.attention import attention
 from lwc.backends.tvm.schedules.channelwise import channelwise
-from lwc.backends.tvm.schedules.coded import coded
+from lwc.backends.tvm.schedules.coded import coded, rounds
 from lwc.backends.tvm.schedules.conv import convolution
 from lwc.backends.tvm.schedules.int8 import bytes_product
 from lwc.backends.tvm.schedules.leading import kernel_first
@@ -36,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     channelwise,
     attention,
     coded,
+    rounds,
     product,
     reduction,
     planes,

@@ -2,14 +2,14 @@
 
     sum_k x_k w_k ~ sum_blocks s_x s_w (sum_k q_k c_k - z sum_k q_k)
 
-As MatMulNBits of ONNX Runtime at accuracy level 4. Data of a block are its bytes, then s_x, then the sum of q, in
-words of 32 bits; a word of codes lies as `coded_products` packs it, so that four bytes of it, and of data, multiply.
+As MatMulNBits of ONNX Runtime at accuracy level 4. Data of a block are its bytes, then s_x, then the sum of q, both in
+float32; a word of codes lies as `coded_products` packs it, so that four bytes of it, and of data, multiply.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,21 @@ from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.int8_dot import VPDPBUSD, VPDPBUSD_LANES
 from lwc.backends.tvm.schedules.pointwise import follows, unravel
 from lwc.backends.tvm.schedules.product import CODED, Place, Product, Tiles, product_of
-from lwc.backends.tvm.schedules.statements import index, parallel, sequence, serial, with_nest, worth_threads
+from lwc.backends.tvm.schedules.statements import (
+    index,
+    parallel,
+    sequence,
+    serial,
+    store,
+    vector,
+    with_nest,
+    worth_threads,
+)
 from lwc.backends.tvm.schedules.steps import Step, loads, steps
 
 ROUNDED = "lwc.rounded"  # the zero point of all codes, -1 where there are others
-FACTS = 2  # words behind the bytes of a block
+ROUNDS = "lwc.rounds"  # the length of a block, and with what is behind its end
+FACT_BYTES = 8  # behind the bytes of a block
 HALVES = 0x0F0F0F0F  # of bytes
 
 
@@ -45,6 +55,66 @@ def coded(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         math.prod(counts), lambda number: tiles.at(*unravel(number, counts)), worth=worth_threads(work)
     )
     return with_nest(func, body, [tiles.sums, tiles.inner])
+
+
+def rounds(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+    """The rounding of data that such products read, a block after the other."""
+    found = steps(func)
+    if not found or ROUNDS not in found[-1].annotations:
+        return None
+    data, out = loads(found[0].value)[0].source, found[-1].buffer
+    block, each = (int(number) for number in found[-1].annotations[ROUNDS])
+    *outer, blocks, _ = found[-1].extents
+    depth = int(data.shape[-1])
+    lanes = machine.lanes if blocks * each == depth and each % machine.lanes == 0 else 1
+    peak, total = (tirx.decl_buffer((lanes,), "float32", name, scope="local") for name in ("peak", "total"))
+    zero = tirx.const(0, "float32")
+
+    def value(point: Sequence[Any], number: Any, k: Any) -> tirx.Expr:
+        source = number * block + k
+        if lanes > 1:
+            return tirx.BufferLoad(data, [*point, source])
+        inside = tirx.all(k < block, source < depth)
+        return tirx.if_then_else(inside, tirx.BufferLoad(data, [*point, source]), zero)
+
+    def task(index_: tirx.Var) -> tirx.Stmt:
+        *point, number = unravel(index_, (*outer, blocks))
+        over, scale = tirx.Var("over", peak_type), tirx.Var("scale", peak_type)
+
+        def widest(first: Any, lane: Any) -> tirx.Stmt:
+            return store(peak, [lane], tirx.max(peak[lane], tirx.abs(value(point, number, first * lanes + lane))))
+
+        def code(first: Any, lane: Any) -> tirx.Stmt:
+            k = first * lanes + lane
+            whole = tirx.nearbyint(value(point, number, k) * over)
+            return sequence([
+                store(out, [*point, number, k], whole.astype("int8")), store(total, [lane], total[lane] + whole)
+            ])  # fmt: skip
+
+        def each_vector(body: Callable[[Any, Any], tirx.Stmt]) -> tirx.Stmt:
+            return serial(each // lanes, lambda first: vector(lanes, lambda lane: body(first, lane)))
+
+        return sequence([
+            *(vector(lanes, lambda lane, clear=clear: store(clear, [lane], zero)) for clear in (peak, total)),
+            each_vector(widest),
+            *(store(peak, [0], tirx.max(peak[0], peak[lane])) for lane in range(1, lanes)),
+            tirx.Bind(scale, peak[0] * tirx.const(1 / 127, "float32")),
+            tirx.Bind(over, tirx.Select(peak[0] > zero, tirx.const(127, "float32") / peak[0], zero)),
+            each_vector(code),
+            *(store(total, [0], total[0] + total[lane]) for lane in range(1, lanes)),
+            _fact(out, [*point, number], each, scale), _fact(out, [*point, number], each + 4, total[0]),
+        ])  # fmt: skip
+
+    peak_type = zero.ty
+    count = math.prod((*outer, blocks))
+    body = parallel(count, task, worth=worth_threads(count * each))
+    return with_nest(func, body, [peak, total])
+
+
+def _fact(out: tirx.Buffer, place: Sequence[Any], first: int, value: tirx.Expr) -> tirx.Stmt:
+    """Four bytes of a number."""
+    at = [*place, tirx.Ramp(index(first), tirx.const(1, "int64"), 4)]
+    return tirx.BufferStore(out, T.reinterpret(value, dtype="int8x4"), at)
 
 
 class Words(Tiles):
@@ -94,10 +164,12 @@ class Words(Tiles):
         return sequence(statements)
 
     def _data(self, place: Place, row: int, block: Any, word: Any) -> tirx.Expr:
-        return tirx.BufferLoad(self.data, [*self._point(place, row, place[2])[:-1], block, word])
+        """Four bytes as one integer."""
+        at = [*self._point(place, row, place[2])[:-1], block, tirx.Ramp(word * 4, tirx.const(1, "int64"), 4)]
+        return T.reinterpret(tirx.BufferLoad(self.data, at), dtype="int32")
 
     def _scaled(self, place: Place, panel: Any, block: Any, row: int, at: int) -> tirx.Stmt:
-        words = int(self.data.shape[-1]) - FACTS
+        words = (int(self.data.shape[-1]) - FACT_BYTES) // 4
         factor, total = (
             _spread(tirx.reinterpret("float32", self._data(place, row, block, index(words + k)))) for k in range(2)
         )
