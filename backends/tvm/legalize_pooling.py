@@ -16,11 +16,11 @@ WIDEST_WINDOW = 64  # whose taps are all written out
 
 def max_pool2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """The greatest value of each window; as TVM writes it where the layout or a size is not ours."""
-    window = described(call)
-    if window is None:
+    window, dtype = described(call), str(call.args[0].ty.dtype)
+    if window is None or dtype not in LOWEST:
         return _nn_max_pool2d(bb, call)
     return bb.call_te(
-        lambda data: windows(data, window, "lwc.maximum", LOWEST), call.args[0],
+        lambda data: windows(data, window, "lwc.maximum", LOWEST[dtype]), call.args[0],
         primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="max_pool2d",
     )  # fmt: skip
 
@@ -28,7 +28,8 @@ def max_pool2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 def avg_pool2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """The mean of each window, of the values within the data alone unless padding counts; else as TVM writes it."""
     window = described(call)
-    if window is None or (call.attrs.count_include_pad and call.attrs.ceil_mode):
+    ours = str(call.args[0].ty.dtype) == "float32" and not (call.attrs.count_include_pad and call.attrs.ceil_mode)
+    if window is None or not ours:
         return _nn_avg_pool2d(bb, call)
     padded = bool(call.attrs.count_include_pad)
     return bb.call_te(
@@ -38,11 +39,11 @@ def avg_pool2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def described(call: relax.Call) -> Conv | None:
-    """The window of a pooling of float NHWC data of known size; None for another."""
+    """The window of a pooling of NHWC data of known size; None for another."""
     (data,), attrs = call.args, call.attrs
     shapes = [value.ty.shape for value in (data, call)]
     known = all(isinstance(size, tirx.IntImm) for shape in shapes for size in shape or [None])
-    if (attrs.layout, attrs.out_layout) != ("NHWC", "NHWC") or not known or data.ty.dtype != "float32":
+    if (attrs.layout, attrs.out_layout) != ("NHWC", "NHWC") or not known:
         return None
     (n, h, w, c), (_, oh, ow, _) = ([int(size) for size in shape] for shape in shapes)
     if int(attrs.pool_size[1]) > WIDEST_WINDOW:
@@ -63,7 +64,8 @@ def windows(data: te.Tensor, window: Conv, annotation: str, initial: float) -> t
         row = y * window.stride_y + ky * window.dilation_y - window.top
         column = x * window.stride_x + kx * window.dilation_x - window.left
         inside = tirx.all(row >= 0, row < window.height, column >= 0, column < window.width)
-        return reduce(tirx.if_then_else(inside, data[n, row, column, c], initial), axis=[ky, kx])
+        outside = tirx.const(initial, data.dtype)
+        return reduce(tirx.if_then_else(inside, data[n, row, column, c], outside), axis=[ky, kx])
 
     shape = (window.batch, window.out_height, window.out_width, window.channels)
     return te.compute(shape, element, name="window", attrs={annotation: window.numbers()})

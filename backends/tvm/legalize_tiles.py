@@ -16,12 +16,15 @@ from tvm import relax, te, tirx
 from tvm.ir import GenericConst
 from tvm.s_tir import Schedule
 
+from lwc.backends.tvm.legalize_conv import WIDEST_DEPTHWISE, channel_by_channel, described
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.channelwise import BITS, as_float
+from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.tile_blocks import ROWS, Product, best_block, configuration, packed_weight, padded_shape
 from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, TILES, kernel
 from lwc.backends.tvm.tuned import Tuned
 
-BITS = "uint16"  # of bfloat16
+OUT_ELEMENTWISE_FUSABLE = 4
 NHWC, CROP = "NHWC", "crop"
 # Of NHWC, the axes of what has fewer.
 _LEFT: Mapping[int, Callable[..., list[Any]]] = {2: lambda n, y, x, c: [x, c], 3: lambda n, y, x, c: [n, x, c]}
@@ -33,6 +36,9 @@ def tiled_conv2d(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> 
     data, weight = call.args
     attrs = call.attrs
     dtype = _tile_type(call, machine)
+    conv = described(call) if dtype == BITS else None
+    if conv is not None and conv.depthwise and conv.kernel_width <= WIDEST_DEPTHWISE:
+        return _depthwise(bb, data, weight.value.numpy(), conv)
     layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout)
     dense = int(attrs.groups) == 1 and all(int(d) == 1 for d in attrs.dilation)
     if dtype is None or layouts != ("NHWC", "OHWI", "NHWC") or not dense:
@@ -67,6 +73,21 @@ def tiled_matmul(bb: relax.BlockBuilder, call: relax.Call, machine: Machine) -> 
 def _same(three: list[int], sizes: list[int]) -> bool:
     """Whether these are the sizes of what has one axis for the batch, or none where that is 1."""
     return sizes == three or [1, *sizes] == three
+
+
+def _depthwise(bb: relax.BlockBuilder, data: relax.Expr, weight: NDArray[np.float32], conv: Conv) -> relax.Expr:
+    """Each channel by itself, which no tile holds: half the bytes to read, and sums in float32."""
+    bits = bb.emit(bb.call_te(as_bfloat16, data, primfunc_name_hint="as_bfloat16"))
+    packed = relax.const(np.ascontiguousarray(weight[..., 0].transpose(1, 2, 0)))
+
+    def sums(bits: te.Tensor, weight: te.Tensor) -> te.Tensor:
+        wide = te.compute(bits.shape, lambda *at: as_float(bits(*at)), name="wide")
+        return channel_by_channel(wide, weight, conv)
+
+    return bb.call_te(
+        sums, bits, packed,
+        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="depthwise_conv2d",
+    )  # fmt: skip
 
 
 def _tile_type(call: relax.Call, machine: Machine) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
+from tvm.runtime import DataType
 
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv
@@ -28,13 +29,22 @@ from lwc.backends.tvm.schedules.statements import (
     worth_threads,
 )  # fmt: skip
 
-LOWEST = -3.4028234663852886e38
-# By annotation of the block: what a window begins with, and how a value and its weight come into it.
-KINDS: Mapping[str, tuple[float, Callable[[Any, Any, Any], Any]]] = {
-    "lwc.depthwise": (0.0, lambda found, value, weight: found + value.astype("float32") * weight),
-    "lwc.sum": (0.0, lambda found, value, _: found + value),
-    "lwc.maximum": (LOWEST, lambda found, value, _: tirx.max(found, value)),
+# By type: what no value of it is below.
+LOWEST: Mapping[str, float] = {"float32": -3.4028234663852886e38, "uint8": 0, "int8": -128}
+BITS = "uint16"  # of bfloat16
+# By annotation of the block: how a value and its weight come into what a window has found.
+KINDS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
+    "lwc.depthwise": lambda found, value, weight: found + as_float(value) * weight,
+    "lwc.sum": lambda found, value, _: found + value,
+    "lwc.maximum": lambda found, value, _: tirx.max(found, value),
 }
+
+
+def as_float(value: Any) -> Any:
+    """float32 of a byte, a float32 or the bits of a bfloat16."""
+    if str(value.ty.dtype) == BITS:
+        return tirx.reinterpret("float32", value.astype("uint32") << tirx.const(16, "uint32"))
+    return value.astype("float32")
 
 
 def channelwise(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -47,7 +57,9 @@ def channelwise(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         return None
     data, *weight = sources
     window = Conv.of(s.get(block).annotations[kind])
-    kernel = Kernel(window, data, weight[0] if weight else None, *KINDS[kind], *result, machine)
+    dtype = str(s.get(block).writes[0].source.dtype)
+    initial = tirx.const(LOWEST[dtype] if kind == "lwc.maximum" else 0, dtype)
+    kernel = Kernel(window, data, weight[0] if weight else None, initial, KINDS[kind], *result, machine)
     return with_nest(func, kernel.body(), [])
 
 
@@ -56,20 +68,25 @@ class Kernel:
     """The loops of one window over every channel.
 
     data [n, h, w, c];  weight [ky, kx, c] or None;  out [n, oh, ow, c]
+    initial: what a window begins with, of the type that it is computed in
     """
 
     window: Conv
     data: Any
     weight: Any
-    initial: float
+    initial: tirx.Expr
     combine: Callable[[Any, Any, Any], Any]
     out: Any
     epilogue: Epilogue
     machine: Machine
 
     @property
+    def dtype(self) -> str:
+        return str(self.initial.ty.dtype)
+
+    @property
     def lanes(self) -> int:
-        lanes = self.machine.lanes
+        lanes = self.machine.vector_bytes // DataType(self.dtype).itemsize
         while lanes > self.window.channels:
             lanes //= 2
         return lanes
@@ -97,7 +114,7 @@ class Kernel:
 
     def tile(self, rows: Rows, n: Any, y: Any, x: Any, c: Any, border: int | None) -> tirx.Stmt:
         """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""
-        found, window = local(self.pixels * self.lanes), self.window
+        found, window = local(self.pixels * self.lanes, self.dtype), self.window
         spans = [(0, self.pixels) if border is None else rows.span(border, kx) for kx in range(window.kernel_width)]
 
         def tap(ky: Any, kx: int, i: Any, lane: Any) -> tirx.Stmt:

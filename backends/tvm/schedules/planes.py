@@ -34,7 +34,7 @@ def planes(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     step = found[0]
     if step.reduced or len(step.spatial) != 4 or step.extents[3] > MOST_CHANNELS or max(step.extents) > MOST_ROWS:
         return None
-    if not _gathers(step):
+    if not _gathers(step) or any(str(variable.ty.dtype) != "int64" for variable in step.spatial):
         return None
     _, rows, columns, _ = (_spans(step, axis) for axis in range(4))
     worth = step.extents[0] * step.extents[1] * step.extents[2] * step.extents[3] >= WORTH_THREADS

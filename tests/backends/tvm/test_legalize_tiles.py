@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import numpy_helper, parser
@@ -29,6 +31,22 @@ net (float[2, 19, 11, 13] x) => (float[2, 21, 6, 7] y)
 }"""
 MATMUL = """<ir_version: 8, opset_import: ["": 17]>
 net (float[3, 5, 33] x) => (float[3, 5, 40] y) <float[33, 40] w> { y = MatMul(x, w) }"""
+
+
+DEPTHWISE = """<ir_version: 8, opset_import: ["": 17]>
+net (float[2, 37, 11, 13] x) => (float[2, 37, 6, 13] y)
+<float[37, 1, 3, 3] w, float[37] b> {
+    z = Conv <group = 37, pads = [1, 1, 1, 1], strides = [2, 1]> (x, w, b)
+    y = Relu(z)
+}"""
+
+
+def test_channels_by_themselves_read_bfloat16_and_add_up_float32() -> None:
+    model = _filled(DEPTHWISE)
+    short, exact = _run(model, SHORT), _run(model, MACHINE)
+    rounded = _run(model, MACHINE, lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float32))
+    assert np.abs(short - exact).max() > 1e-4
+    np.testing.assert_allclose(short, rounded, rtol=0, atol=1e-6 * float(np.abs(rounded).max()))
 
 
 @pytest.mark.parametrize("text", [CONV, MATMUL])
@@ -79,8 +97,10 @@ def _on_tiles(model: Model, machine: Machine) -> bool:
     return any("tiles" in var.name_hint for var in lower(import_model(model), machine).get_global_vars())
 
 
-def _run(model: Model, machine: Machine) -> np.ndarray:
+def _run(
+    model: Model, machine: Machine, change: Callable[[np.ndarray], np.ndarray] = lambda x: x
+) -> np.ndarray:
     shape = [int(dim) for dim in model.graph.inputs[0].shape or ()]
-    x = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    x = change(np.random.default_rng(5).normal(size=shape).astype(np.float32))
     _, run = compile_program(import_model(model), machine).start()
     return np.asarray(run(tvm.runtime.tensor(x)).numpy())
