@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 tvm = pytest.importorskip("tvm")
@@ -130,6 +132,37 @@ def test_convolution_of_codes(name: str, machine: str) -> None:
     proto = net.model(net.add("Relu", [conv]), 0)
     assert integer_sums(proto) == ["relax.nn.conv2d"]
     assert_same_codes(proto, MACHINES[machine])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    channels=st.integers(1, 40), outputs=st.integers(1, 70), size=st.integers(4, 13), kernel=st.integers(1, 3),
+    stride=st.integers(1, 2), pad=st.integers(0, 1), machine=st.sampled_from(["host", "vectors"]),
+)  # fmt: skip
+def test_any_convolution_of_codes(
+    channels: int, outputs: int, size: int, kernel: int, stride: int, pad: int, machine: str
+) -> None:
+    net = Net((1, channels, size, size + 3))
+    weight = net.weight((outputs, channels, kernel, kernel), 0)
+    conv = net.add("Conv", [net.x, weight, net.bias(weight)], strides=[stride] * 2, pads=[pad] * 4)
+    assert_same_codes(net.model(conv, 128), MACHINES[machine])
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_blocks_of_pixels_as_channels(machine: str) -> None:
+    net = Net((1, 3, 18, 22))
+    blocks = net.add("SpaceToDepth", [net.x], blocksize=2)
+    weight = net.weight((20, 12, 2, 2), 0)
+    conv = net.add("Conv", [blocks, weight, net.bias(weight)], pads=[1, 1, 0, 0])
+    assert_same_codes(net.model(conv, 128), MACHINES[machine])
+
+
+def test_sums_are_not_written_to_memory() -> None:
+    net = Net((1, 16, 12, 12))
+    module = import_model(Model.from_proto(net.model(net.add("Conv", [net.x, net.weight((96, 16, 1, 1), 0)]))))
+    machine = replace(HOST, tiles=False)
+    code = generate(plan(lower(module, machine), machine), machine)
+    assert not any("AllocWorkspace" in part.inspect_source("ll") for part in code.mod.imports if part.kind == "llvm")
 
 
 @pytest.mark.parametrize(("shape", "k", "o"), [((1, 37), 37, 10), ((7, 64), 64, 50), ((2, 5, 30), 30, 17)])
