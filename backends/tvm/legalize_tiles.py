@@ -18,7 +18,8 @@ from tvm.s_tir import Schedule
 
 from lwc.backends.tvm.legalize_conv import WIDEST_DEPTHWISE, channel_by_channel, described
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.channelwise import BITS, as_float
+from lwc.backends.tvm.schedules.channelwise import BITS as BITS
+from lwc.backends.tvm.schedules.channelwise import as_float
 from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.tile_blocks import ROWS, Product, best_block, configuration, packed_weight, padded_shape
 from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, TILES, kernel

@@ -86,7 +86,7 @@ class Kernel:
 
     @property
     def lanes(self) -> int:
-        lanes = self.machine.vector_bytes // DataType(self.dtype).itemsize
+        lanes = self.machine.vector_bytes // int(DataType(self.dtype).itemsize)
         while lanes > self.window.channels:
             lanes //= 2
         return lanes
