@@ -130,25 +130,28 @@ class Kernel:
         """The vector of channels from `at` on; whole: no part of the tile lies beyond the border"""
         conv, side, lanes = self.conv, self.choice.side, self.choice.lanes
         (block, tile), (n, y, x) = place, corner
+
+        def there(i: Any, j: Any, lane: Any) -> Any:
+            return self.data[n, y + i, x + j, at + lane]
+
+        def moves(value: Callable[[int, Any], Any]) -> tirx.Stmt:
+            return _both_ways(minimal(self.choice.size).data, value, lanes, lambda i, j, lane, result: store(
+                moved, [block, i * side + j, tile, at + lane], result
+            ))  # fmt: skip
+
+        if whole:
+            return moves(lambda k, lane: there(k // side, k % side, lane))
         read = local(side * side * lanes)
 
         def load(i: Any, j: Any) -> tirx.Stmt:
-            row, column = y + i, x + j
-            there = tirx.all(row >= 0, row < conv.height, column >= 0, column < conv.width)
+            inside = tirx.all(y + i >= 0, y + i < conv.height, x + j >= 0, x + j < conv.width)
+            return vector(lanes, lambda lane: store(
+                read, [(i * side + j) * lanes + lane], tirx.if_then_else(inside, there(i, j, lane), 0.0)
+            ))  # fmt: skip
 
-            def value(lane: Any) -> Any:
-                found = self.data[n, row, column, at + lane]
-                return found if whole else tirx.if_then_else(there, found, 0.0)
-
-            return vector(lanes, lambda lane: store(read, [(i * side + j) * lanes + lane], value(lane)))
-
-        def put(i: int, j: int, lane: Any, result: Any) -> tirx.Stmt:
-            return store(moved, [block, i * side + j, tile, at + lane], result)
-
-        loop = unrolled if whole else serial  # code for every place of a border would be large
-        loads = loop(side, lambda i: loop(side, lambda j: load(i, j)))
-        moves = _both_ways(minimal(self.choice.size).data, lambda k, lane: read[k * lanes + lane], lanes, put)
-        return sequence([tirx.AllocBuffer(read), loads, moves])
+        # In loops: code for every place of a border would be large.
+        loads = serial(side, lambda i: serial(side, lambda j: load(i, j)))
+        return sequence([tirx.AllocBuffer(read), loads, moves(lambda k, lane: read[k * lanes + lane])])
 
     def multiply(self, moved: tirx.Buffer, block: Any, panel: Any, start: Any) -> tirx.Stmt:
         """A block's tiles times a panel of weights at all points, and back."""
@@ -190,8 +193,10 @@ class Kernel:
             each(lambda i, lane: store(sums, [point, first + i, lane], acc[i * width + lane])),
         ])  # fmt: skip
 
-    def _ahead(self, panel: Any, point: Any, use: Any) -> Callable[[Any], tirx.Stmt]:
-        """Fetches the weights of the next point, a part with every use of this one's."""
+    def _ahead(self, panel: Any, point: Any, use: Any) -> Callable[[Any], tirx.Stmt] | None:
+        """Fetches the weights of the next point, a part with every use of this one's; not where they stay."""
+        if self.choice.held(self.conv, self.machine) and not self.choice.shared(self.conv, self.machine):
+            return None
         choice, channels = self.choice, self.conv.channels
         rounds = channels // whole_step(channels, UNROLL)
         floats = LINE_BYTES // FLOAT_BYTES
@@ -247,32 +252,32 @@ class Kernel:
 
 def _both_ways(factors: Sequence[Matrix], value: Callable[[int, Any], Any], lanes: int, put: Put) -> tirx.Stmt:
     """M v M^T with M the product of the factors [rows, side], v given by place in [side, side], lane by lane."""
-    rows, side = factors[0].shape[0], factors[-1].shape[1]
-    half = local(rows * side * lanes)
+    side = factors[-1].shape[1]
 
-    def down(i: int, j: int) -> tirx.Stmt:
-        return vector(lanes, lambda lane: store(
-            half, [(i * side + j) * lanes + lane], _row(factors, i, [value(k * side + j, lane) for k in range(side)])
-        ))  # fmt: skip
+    def body(lane: Any) -> tirx.Stmt:
+        statements: list[tirx.Stmt] = []
 
-    def across(i: int, j: int) -> tirx.Stmt:
-        return vector(lanes, lambda lane: put(
-            i, j, lane, _row(factors, j, [half[(i * side + k) * lanes + lane] for k in range(side)])
-        ))  # fmt: skip
+        def named(result: Any) -> Any:
+            if isinstance(result, tirx.Var):
+                return result
+            name = tirx.Var("v", "float32")
+            statements.append(tirx.Bind(name, result))
+            return name
 
-    downs = [down(i, j) for j in range(side) for i in range(rows)]
-    return sequence([tirx.AllocBuffer(half), *downs, *(across(i, j) for i in range(rows) for j in range(rows))])
+        def moved(values: Sequence[Any]) -> Sequence[Any]:
+            for factor in reversed(factors):
+                values = [named(_combined(row, values)) for row in factor]
+            return values
+
+        downs = [moved([named(value(k * side + j, lane)) for k in range(side)]) for j in range(side)]
+        for i in range(len(downs[0])):
+            statements += [put(i, j, lane, result) for j, result in enumerate(moved([down[i] for down in downs]))]
+        return sequence(statements)
+
+    return vector(lanes, body)
 
 
-def _row(factors: Sequence[Matrix], row: int, values: Sequence[Any]) -> Any:
-    """An element of the product of the factors and the values; equal parts of rows are equal expressions."""
-    first, second = factors
-    needed = np.flatnonzero(first[row])
-    inner = {k: _combined(second[k], dict(enumerate(values))) for k in needed}
-    return _combined(first[row], inner)
-
-
-def _combined(coefficients: Matrix, values: dict[int, Any]) -> Any:
+def _combined(coefficients: Matrix, values: Sequence[Any]) -> Any:
     """The sum of coefficient times value, products by 0 and 1 left out."""
     places = [int(k) for k in np.flatnonzero(coefficients)]
     places.sort(key=lambda k: coefficients[k] < 0)

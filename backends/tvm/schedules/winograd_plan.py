@@ -15,11 +15,13 @@ from lwc.backends.tvm.schedules.winograd_filter import POINTS, TAPS
 FLOAT_BYTES = 4
 MOST_VECTORS = 4
 UNROLL = 4
-BLOCKS = (1, 2, 4, 8)  # of so many rows of register tiles
+BLOCKS = (1, 2, 4, 8, 16)  # of so many rows of register tiles
 # What a core reads of weights that other layers have driven out of its caches.
-FAR_BYTES_PER_CYCLE = 8.0
-# Moving a vector through a transformation: loads, sums, stores.
-TRANSFORM_CYCLES = 3.5
+FAR_BYTES_PER_CYCLE = 12.0
+# And of what is in its second cache: much of it while it computes.
+L2_BYTES_PER_CYCLE = 64.0
+# Moving a vector through a transformation takes as many cycles as its sums are long, with loads and stores.
+TRANSFORM_CYCLES = 1.0
 TILE_CYCLES = 15.0
 
 
@@ -69,6 +71,11 @@ class Winograd:
         """Whether a core's second cache holds the data of all tiles: cores then share out weights instead of tiles."""
         return self.tiles(conv) * self.points * conv.channels * FLOAT_BYTES <= machine.l2_bytes
 
+    def held(self, conv: Conv, machine: Machine) -> bool:
+        """Whether it also holds the weights that one block of tiles meets after the other."""
+        panels = 1 if self.shared(conv, machine) else self.panels(conv)
+        return self.points * conv.channels * self.channels * panels * FLOAT_BYTES <= machine.l2_bytes
+
 
 def fits(conv: Conv, machine: Machine) -> bool:
     """Whether there is anything to gain: enough channels that transformations are the smaller part."""
@@ -86,7 +93,7 @@ def candidates(conv: Conv, machine: Machine) -> Iterator[Winograd]:
         for rows in range(1, min((free - wide - 1) // wide, tiles) + 1):
             for block in dict.fromkeys(min(rows * count, tiles) for count in BLOCKS):
                 found = Winograd(size, rows, wide, machine.lanes, block)
-                if block == rows or _block_bytes(found, conv) <= machine.l2_bytes // 2:
+                if block == rows or _block_bytes(conv, found, machine) <= machine.l2_bytes // 2:
                     yield found
 
 
@@ -97,12 +104,15 @@ def cycles(conv: Conv, choice: Winograd | conv_plan.Tile, machine: Machine) -> f
         return conv_plan.cycles(conv, choice, machine) + far
     blocks, panels = choice.blocks(conv), choice.panels(conv)
     shared = choice.shared(conv, machine)
-    whole = choice.block * choice.points * TRANSFORM_CYCLES
+    whole = choice.block * choice.points * choice.side * TRANSFORM_CYCLES
     forth, back = whole * ceil(conv.channels / choice.lanes), whole * choice.vectors
     tasks = ceil(blocks * panels / machine.cores) if shared else ceil(blocks / machine.cores) * panels
-    far = choice.points * conv.channels * panels * choice.channels * FLOAT_BYTES / FAR_BYTES_PER_CYCLE
-    far /= machine.cores if shared else 1
-    return ceil(blocks / machine.cores) * forth + tasks * (_products(conv, choice, machine) + back) + far
+    panel = choice.points * conv.channels * choice.channels * FLOAT_BYTES
+    read = panel + choice.points * conv.channels * choice.block * FLOAT_BYTES
+    again = blocks if shared else ceil(blocks / machine.cores)
+    far = panel * ceil(panels / (machine.cores if shared else 1)) * (1 if choice.held(conv, machine) else again)
+    once = _products(conv, choice, machine) + back + read / L2_BYTES_PER_CYCLE
+    return ceil(blocks / machine.cores) * forth + tasks * once + far / FAR_BYTES_PER_CYCLE
 
 
 def _products(conv: Conv, choice: Winograd, machine: Machine) -> float:
@@ -112,5 +122,7 @@ def _products(conv: Conv, choice: Winograd, machine: Machine) -> float:
     return choice.points * ceil(choice.block / choice.rows) * (conv.channels * step + TILE_CYCLES + sums)
 
 
-def _block_bytes(choice: Winograd, conv: Conv) -> int:
-    return choice.block * choice.points * (conv.channels + choice.channels) * FLOAT_BYTES
+def _block_bytes(conv: Conv, choice: Winograd, machine: Machine) -> int:
+    """Of a block's sums, and of its data where that is not there as a whole."""
+    moved = 0 if choice.shared(conv, machine) else conv.channels
+    return choice.block * choice.points * (moved + choice.channels) * FLOAT_BYTES
