@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm import IRModule, te, tirx
 
+from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.legalize_conv import direct, pack
 from lwc.backends.tvm.legalize_product import panel_product, panels
 from lwc.backends.tvm.legalize_tiles import BITS
@@ -43,10 +44,12 @@ def build(signature: Any, candidate: Any, machine: Machine, inputs: list[Array])
 
 
 def work(signature: Any) -> float:
-    """Multiplications of one run."""
+    """Multiplications of one run, or steps like them."""
     if isinstance(signature, Conv):
         return float(signature.batch * signature.out_height * signature.out_width * signature.out_channels
                      * signature.steps)  # fmt: skip
+    if isinstance(signature, Fused):
+        return signature.work
     if isinstance(signature, Sizes):
         return float(signature.rows * signature.columns * signature.depth)
     product: Product = signature
@@ -55,11 +58,13 @@ def work(signature: Any) -> float:
 
 
 def operands(signature: Any, candidate: Any, seed: int = 0) -> tuple[list[Array], Array]:
-    """Data, weights as the candidate wants them, and what the result is written into.
+    """Arguments, data and weights as the candidate wants them first, and what the result is written into.
 
     The same numbers for all candidates: their results must agree.
     """
     random = np.random.default_rng(seed)
+    if isinstance(signature, Fused):
+        return signature.operands(random)
     if isinstance(signature, Conv):
         conv = signature
         sizes = (conv.channels, conv.height, conv.width) if conv.planes else (conv.height, conv.width, conv.channels)
@@ -89,6 +94,8 @@ def _of_tiles(product: Product, block: Any, random: np.random.Generator) -> tupl
 
 
 def _function(signature: Any, candidate: Any, inputs: list[Array]) -> tirx.PrimFunc:
+    if isinstance(signature, Fused):
+        return signature.func
     if isinstance(signature, Product):
         return kernel(signature, candidate)
     data, weight = (

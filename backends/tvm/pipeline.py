@@ -16,6 +16,7 @@ from lwc.backends.tvm.lowering.integer import on_codes
 from lwc.backends.tvm.lowering.integer_arithmetic import quantization_arithmetic
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.masks import masked_pipeline
+from lwc.backends.tvm.pairs import pair_kernels
 from lwc.backends.tvm.schedules import scheduled
 
 # Vectors that end beyond the last element become masked loads and stores instead of scalar loops.
@@ -55,6 +56,7 @@ def lower(mod: IRModule, machine: Machine) -> IRModule:
             t.FuseOps(),
             t.FuseTIR(),
             t.DeadCodeElimination(),
+            _pass("PairKernels", lambda mod: pair_kernels(mod, machine)),
             _schedule(machine),
         ])(mod)  # fmt: skip
 

@@ -132,12 +132,12 @@ def _kernel(signature: Any, candidate: Any, machine: Machine) -> _Kernel | None:
 
 
 def _made(signature: Any, candidate: Any, machine: Machine) -> _Kernel:
-    (data, weight, *rest), out = operands(signature, candidate)
-    module = build(signature, candidate, machine, [data, weight, *rest]).jit()
-    copies = min(MOST_COPIES, max(1, -(-COLD_BYTES // weight.nbytes)))
-    shared, result = tvm.runtime.tensor(data), tvm.runtime.tensor(out)
-    others = [tvm.runtime.tensor(array) for array in rest]
-    places = [[shared, tvm.runtime.tensor(weight), *others, result] for _ in range(copies)]
+    inputs, out = operands(signature, candidate)
+    module = build(signature, candidate, machine, inputs).jit()
+    weights = inputs[1:2]
+    copies = min(MOST_COPIES, max(1, -(-COLD_BYTES // weights[0].nbytes))) if weights else 1
+    data, *rest, result = (tvm.runtime.tensor(array) for array in (*inputs[:1], *inputs[2:], out))
+    places = [[data, *map(tvm.runtime.tensor, weights), *rest, result] for _ in range(copies)]
     return _Kernel(module[NAME], places)
 
 

@@ -20,6 +20,7 @@ from lwc.backends.tvm.schedules.planes import planes
 from lwc.backends.tvm.schedules.product import product
 from lwc.backends.tvm.schedules.recurrent import recurrent
 from lwc.backends.tvm.schedules.reduction import reduction
+from lwc.backends.tvm.schedules.separable import separable
 from lwc.backends.tvm.schedules.tiles import tiles
 from lwc.backends.tvm.schedules.vector_math import vector_math
 from lwc.backends.tvm.schedules.winograd import winograd_convolution
@@ -30,6 +31,7 @@ Rule = Callable[[tirx.PrimFunc, Machine], tirx.PrimFunc | None]
 RULES: tuple[Rule, ...] = (
     recurrent,
     tiles,
+    separable,
     convolution,
     winograd_convolution,
     bytes_product,

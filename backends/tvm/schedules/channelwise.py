@@ -6,13 +6,15 @@ none is partial; windows leave out what lies beyond the border.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from tvm import tirx
 from tvm.runtime import DataType
 
+from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
@@ -22,6 +24,7 @@ from lwc.backends.tvm.schedules.statements import (
     local,
     parallel,
     sequence,
+    serial,
     store,
     unrolled,
     vector,
@@ -29,6 +32,11 @@ from lwc.backends.tvm.schedules.statements import (
     worth_threads,
 )  # fmt: skip
 
+FLOAT_BYTES = 4
+WIDTHS = 4
+# Of finding a task's place and a tile's, of a line from the second cache, or from beyond where neighbours in memory are
+# not read one after the other.
+TASK_CYCLES, TILE_CYCLES, LINE_CYCLES, FAR_LINE_CYCLES = 40, 20, 2, 5
 # By type: what no value of it is below.
 LOWEST: Mapping[str, float] = {"float32": -3.4028234663852886e38, "uint8": 0, "int8": -128}
 BITS = "uint16"  # of bfloat16
@@ -57,10 +65,42 @@ def channelwise(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         return None
     data, *weight = sources
     window = Conv.of(s.get(block).annotations[kind])
+    if window.pointwise:  # one channel, each value by itself
+        return None
     dtype = str(s.get(block).writes[0].source.dtype)
     initial = tirx.const(LOWEST[dtype] if kind == "lwc.maximum" else 0, dtype)
-    kernel = Kernel(window, data, weight[0] if weight else None, initial, KINDS[kind], *result, machine)
+    strip = machine.tuned.best(Fused.of(func), strips(window, machine), lambda strip: cost(strip, window, machine))
+    kernel = Kernel(window, data, weight[0] if weight else None, initial, KINDS[kind], *result, machine, strip)
     return with_nest(func, kernel.body(), [])
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What a task makes of a vector of channels. rows: of the result;  pixels: of a tile, which registers hold"""
+
+    rows: int
+    pixels: int
+
+
+def strips(window: Conv, machine: Machine) -> Iterator[Strip]:
+    """All rows at once, half of them, and so on, in tiles of a few widths."""
+    tall = {ceil(window.out_height / count) for count in (1, 2, 4, 8, 16, window.out_height)}
+    wide = {ceil(window.row / count) for count in range(1, window.row + 1)}
+    fitting = sorted(width for width in wide if width <= max(1, machine.registers // 2))[-WIDTHS:]
+    return (Strip(rows, pixels) for rows in sorted(tall) for pixels in fitting)
+
+
+def cost(strip: Strip, window: Conv, machine: Machine) -> float:
+    """Estimated cycles of the busiest core."""
+    lanes, taps = min(machine.lanes, window.channels), window.kernel_height * window.kernel_width
+    chunks = ceil(window.out_height / strip.rows)
+    tasks = window.batch * chunks * ceil(window.channels / lanes)
+    own = window.height * window.width * window.channels * FLOAT_BYTES // min(chunks, machine.cores)
+    line = LINE_CYCLES if own <= machine.l2_bytes or strip.rows == 1 else FAR_LINE_CYCLES
+    reach = (strip.rows - 1) * window.stride_y + window.kernel_height
+    tiles = strip.rows * ceil(window.row / strip.pixels)
+    each = TASK_CYCLES + tiles * (TILE_CYCLES + strip.pixels * taps / 2) + line * reach * window.row * window.stride_x
+    return ceil(tasks / machine.cores) * each
 
 
 @dataclass(frozen=True)
@@ -79,6 +119,7 @@ class Kernel:
     out: Any
     epilogue: Epilogue
     machine: Machine
+    strip: Strip
 
     @property
     def dtype(self) -> str:
@@ -93,24 +134,23 @@ class Kernel:
 
     @property
     def pixels(self) -> int:
-        """Of a tile: few enough that their neighbours at all taps and the weights of a row stay in registers too."""
-        most = min(self.window.row, max(1, self.machine.registers // 3))
-        return min(range(1, most + 1), key=lambda size: (-(-self.window.row // size) * (size + 2), -size))
+        return self.strip.pixels
 
     def body(self) -> tirx.Stmt:
-        window, rows = self.window, Rows(self.window, self.pixels)
-        blocks = -(-window.channels // self.lanes)
-        radix = [window.batch, window.out_height, blocks]
+        window, rows, height = self.window, Rows(self.window, self.pixels), self.strip.rows
+        blocks, chunks = ceil(window.channels / self.lanes), ceil(window.out_height / height)
 
         def task(index: Any) -> tirx.Stmt:
-            n, y, block = digits(index, radix)
-            c = block * self.lanes
+            n, chunk, block = digits(index, [window.batch, chunks, blocks])
+            c, first = block * self.lanes, chunk * height
             if window.channels % self.lanes:
                 c = tirx.min(c, window.channels - self.lanes)
-            return rows.tiles(lambda x, border: self.tile(rows, n, y, x, c, border))
+            if window.out_height % height:
+                first = tirx.min(first, window.out_height - height)
+            return serial(height, lambda y: rows.tiles(lambda x, border: self.tile(rows, n, first + y, x, c, border)))
 
         work = window.out_height * window.out_width * window.channels * window.kernel_height * window.kernel_width
-        return parallel(window.batch * window.out_height * blocks, task, worth=worth_threads(window.batch * work))
+        return parallel(window.batch * chunks * blocks, task, worth=worth_threads(window.batch * work))
 
     def tile(self, rows: Rows, n: Any, y: Any, x: Any, c: Any, border: int | None) -> tirx.Stmt:
         """Clear, accumulate, store. border: where the tile begins if its taps need to be told apart"""

@@ -69,9 +69,9 @@ class Conv:
     @property
     def pointwise(self) -> bool:
         """Whether pixels are independent, so that rows need not be told apart."""
-        return self.kernel_height * self.kernel_width * self.stride_x * self.stride_y == 1 and not (
-            self.planes or self.top or self.left or (self.out_height, self.out_width) != (self.height, self.width)
-        )
+        alone = self.kernel_height * self.kernel_width * self.stride_x * self.stride_y == 1
+        same = (self.out_height, self.out_width) == (self.height, self.width)
+        return alone and same and not (self.depthwise or self.planes or self.top or self.left)
 
     @property
     def row(self) -> int:

@@ -25,6 +25,11 @@ def first_block(func: tirx.PrimFunc) -> tuple[Schedule, SBlockRV]:
 def epilogue(s: Schedule) -> tuple[tirx.Buffer, Epilogue] | None:
     """Where the function of `s` stores, and what; None where an element depends on more than its own sum."""
     kernel, *after = s.get_child_blocks(s.get_sblock("root"))
+    return epilogue_of(s, kernel, after)
+
+
+def epilogue_of(s: Schedule, kernel: SBlockRV, after: Sequence[SBlockRV]) -> tuple[tirx.Buffer, Epilogue] | None:
+    """The same of the blocks between a kernel and the next."""
     sums = _stored(s, kernel).buffer
     if not after:
         return sums, lambda _, value: value

@@ -7,7 +7,9 @@ from onnx import helper
 pytest.importorskip("tvm")
 pytest.importorskip("onnxruntime")
 from lwc.backends.tvm.machine import Machine
+from lwc.backends.tvm.schedules.channelwise import Strip
 from lwc.backends.tvm.testing import FP32_SUMS, NARROW, difference, functions, graph
+from lwc.backends.tvm.tuned import Tuned
 from lwc.compiler.core.target import host
 
 WIDE = Machine.of(host())
@@ -51,3 +53,28 @@ def test_pooling_of_convolved_data_changes_no_layout_between_them() -> None:
     assert sum("transpose" in name for name in names) <= 2
     assert any("max_pool" in name for name in names)
     assert any("avg_pool" in name for name in names)
+
+
+@pytest.mark.parametrize("machine", [WIDE, NARROW])
+def test_one_weight_for_each_channel_agrees_with_onnxruntime(machine: Machine) -> None:
+    weight = np.random.default_rng(0).normal(size=(24, 1, 1, 1)).astype("float32")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=24)
+    assert difference(graph([node], (2, 24, 9, 13), {"w": weight}), machine) < FP32_SUMS
+
+
+def test_pooling_of_one_channel_by_windows_of_one_pixel_agrees_with_onnxruntime() -> None:
+    weight = np.ones((1, 8, 1, 1), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["y"], kernel_shape=[1, 1]),
+    ]
+    assert difference(graph(nodes, (2, 8, 9, 13), {"w": weight}), WIDE) < FP32_SUMS
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 9])
+@pytest.mark.parametrize("pixels", [1, 3, 5])
+def test_any_strip_computes_the_same(rows: int, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tuned, "best", lambda *_: Strip(rows, pixels))
+    weight = np.random.default_rng(0).normal(size=(24, 1, 3, 3)).astype("float32")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=24, pads=[1, 1, 1, 1])
+    assert difference(graph([node], (2, 24, 9, 5), {"w": weight}), WIDE) < FP32_SUMS
