@@ -18,16 +18,16 @@ CODES = 255
 
 def dynamic_quantize_lstm(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """Weights [directions, inputs, 4 * hidden], codes with a scale and zero point each, or one for each column."""
-    x, w, r, b, lengths, hidden, cell, peepholes, *rest = inputs
-    w_scale, w_zero, r_scale, r_zero = rest
+    x, w, r, *others, w_scale, w_zero, r_scale, r_zero = inputs
 
     def multiply(x: relax.Expr, codes: relax.Expr, factors: relax.Expr) -> relax.Expr:
         numbers, size = _quantized(bb, x)
-        return relax.op.multiply(relax.op.matmul(numbers, codes), relax.op.multiply(size, factors))
+        # One factor after the other, each of which joins the product's kernel; their product would not.
+        return relax.op.multiply(relax.op.multiply(relax.op.matmul(numbers, codes), size), factors)
 
     (w_codes, w_factors), (r_codes, r_factors) = _centred(w, w_scale, w_zero), _centred(r, r_scale, r_zero)
     codes = Codes(w_factors, r_factors, multiply)
-    return recurrent(bb, "LSTM", attrs, x, w_codes, r_codes, b, lengths, (hidden, cell), peepholes, codes)
+    return recurrent(bb, "LSTM", attrs, [x, w_codes, r_codes, *others], codes)
 
 
 def _centred(weights: Any, scale: Any, zero_point: Any) -> tuple[relax.Expr, relax.Expr]:
@@ -35,8 +35,8 @@ def _centred(weights: Any, scale: Any, zero_point: Any) -> tuple[relax.Expr, rel
     codes = constant_array(weights, "the weights").astype(np.float32)
     ways, _, columns = codes.shape
     offset, factor = (
-        np.broadcast_to(constant_array(value, f"the weights' {what}").astype(np.float32).reshape(ways, -1), (ways, columns))
-        for value, what in ((zero_point, "zero point"), (scale, "scale"))
+        np.broadcast_to(constant_array(value, what).astype(np.float32).reshape(ways, -1), (ways, columns))
+        for value, what in ((zero_point, "the weights' zero point"), (scale, "the weights' scale"))
     )
     return const((codes - offset[:, None]).transpose(0, 2, 1)), const(factor)
 

@@ -65,9 +65,9 @@ class Recurrence:
         if self.peepholes:
             found["peephole"] = ((ways, 3, units), self.dtype)
         if CELLS[self.cell].folded < self.gates:
-            found["own_bias"] = ((ways, units), self.dtype)
+            found["own_bias"] = ((ways, 1, units), self.dtype)
         if self.quantized:
-            found["factor"] = ((ways, self.blocks, self.gates, UNITS), self.dtype)
+            found["factor"] = ((ways * self.gates * units,), self.dtype)
         return found
 
     def results(self) -> Shapes:

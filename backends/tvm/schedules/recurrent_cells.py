@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from tvm import tirx
 
 from lwc.backends.tvm.schedules.activations import Activation, number
 
-Vector = tirx.Expr
+Vector: TypeAlias = tirx.Expr
 # States a cell keeps from step to step, and what one phase of a step leaves to the next.
 HIDDEN, MEMORY, UPDATE, LEFT = "hidden", "memory", "update", "left"
 
@@ -22,8 +22,13 @@ HIDDEN, MEMORY, UPDATE, LEFT = "hidden", "memory", "update", "left"
 class Units(Protocol):
     """Some units of a sequence at one step; every vector has one lane for each."""
 
-    functions: Sequence[Activation]
-    input_forget: bool
+    @property
+    def functions(self) -> Sequence[Activation]:
+        """Of this direction."""
+
+    @property
+    def input_forget(self) -> bool:
+        """Whether the input gate says what is forgotten."""
 
     def ready(self, gate: int, memory: Vector | None = None) -> tirx.Stmt:
         """Make the argument of the gate's function of its sum: with the input's product, biases, peephole, clipped."""

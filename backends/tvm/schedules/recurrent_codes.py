@@ -43,13 +43,15 @@ def quantize(loop: Recurrence, buffers: Buffers, way: Any, step: Any) -> tirx.St
         whole = tirx.max(zero, tirx.min(most, tirx.nearbyint(value / size) + point))
         return tirx.BufferStore(codes, whole - point, [way, row, unit])
 
-    size = (bounds[high, low] - bounds[low, low]) / most
+    wide, one = bounds[high, low] > bounds[low, low], tirx.const(1, loop.dtype)
+    size = tirx.Select(wide, (bounds[high, low] - bounds[low, low]) / most, one)
     point = tirx.nearbyint((zero - bounds[low, low]) / found[way, low])
     return sequence([
-        *(vector(UNITS, lambda lane, side=side: tirx.BufferStore(bounds, zero, [side, lane])) for side in (low, high)),
+        vector(UNITS, lambda lane: tirx.BufferStore(bounds, zero, [low, lane])),
+        vector(UNITS, lambda lane: tirx.BufferStore(bounds, zero, [high, lane])),
         serial(loop.batch, lambda row: every(row, widen)),
         serial(UNITS, reduce),
-        tirx.BufferStore(found, tirx.Select(bounds[high, low] > bounds[low, low], size, tirx.const(1, loop.dtype)), [way, low]),
+        tirx.BufferStore(found, size, [way, low]),
         tirx.BufferStore(found, tirx.max(zero, tirx.min(most, point)), [way, high]),
         serial(loop.batch, lambda row: every(row, lambda value, unit, _: [code(value, row, unit)])),
     ])  # fmt: skip

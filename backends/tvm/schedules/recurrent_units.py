@@ -9,7 +9,7 @@ from tvm import tirx
 
 from lwc.backends.tvm.schedules.activations import FUNCTIONS, Activation, number
 from lwc.backends.tvm.schedules.recurrence import UNITS, Recurrence
-from lwc.backends.tvm.schedules.recurrent_cells import CELLS, HIDDEN, LEFT, MEMORY, UPDATE, Phase, phases
+from lwc.backends.tvm.schedules.recurrent_cells import CELLS, HIDDEN, LEFT, UPDATE, Phase, phases
 from lwc.backends.tvm.schedules.statements import index, sequence
 
 CODES, RANGE, BOUNDS = "codes", "range", "bounds"
@@ -28,7 +28,7 @@ class Buffers:
             for name, (shape, dtype) in (loop.arguments() | loop.results()).items()
         }
         shape = (loop.directions, loop.batch, loop.blocks * UNITS)
-        wanted = {HIDDEN: (2, *shape)} | {name: shape for name in CELLS[loop.cell].kept if name != HIDDEN}
+        wanted: dict[str, tuple[int, ...]] = {HIDDEN: (2, *shape)} | {name: shape for name in CELLS[loop.cell].kept if name != HIDDEN}
         if len(phases(loop.cell, loop.linear_before_reset)) > 1:
             wanted |= {UPDATE: shape, LEFT: shape}
         if loop.quantized:
@@ -100,7 +100,7 @@ class Unit:
         return self.put(gate, self._bounded(value))
 
     def reset(self, gate: int, factor: tirx.Expr) -> tirx.Stmt:
-        own = self._summed(gate) + self.buffers.outer["own_bias"][self.way, self.unit]
+        own = self._summed(gate) + self.buffers.outer["own_bias"][self.way, 0, self.unit]
         return self.put(gate, self._bounded(self._given(gate) + factor * own))
 
     def put(self, gate: int, value: tirx.Expr) -> tirx.Stmt:
@@ -114,15 +114,17 @@ class Unit:
 
     def _given(self, gate: int) -> tirx.Expr:
         """The input's product with W, and biases."""
+        return self.buffers.outer["given"][self.time * self.loop.batch + self.row, self._column(gate)]
+
+    def _column(self, gate: int) -> Any:
         loop = self.loop
-        column = ((self.way * loop.blocks + self.block) * loop.gates + gate) * UNITS + self.lane
-        return self.buffers.outer["given"][self.time * loop.batch + self.row, column]
+        return ((self.way * loop.blocks + self.block) * loop.gates + gate) * UNITS + self.lane
 
     def _summed(self, gate: int) -> tirx.Expr:
         """The state's product with R."""
         if not self.loop.quantized:
             return self.at(gate)
-        factor = self.buffers.outer["factor"][self.way, self.block, gate, self.lane]
+        factor = self.buffers.outer["factor"][self._column(gate)]
         return self.at(gate) * (self.buffers.inner[RANGE][self.way, 0] * factor)
 
     def _bounded(self, x: tirx.Expr) -> tirx.Expr:

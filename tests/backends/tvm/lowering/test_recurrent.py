@@ -26,7 +26,7 @@ def feeds_of(op: str, hidden: int, directions: int = 2, *names: str, seed: int =
     rng, gates = np.random.default_rng(seed), GATES[op] * hidden
     shapes = {"x": (STEPS, BATCH, SIZE), "w": (directions, gates, SIZE), "r": (directions, gates, hidden)}
     shapes["b"] = (directions, 2 * gates)
-    shapes |= {name: (directions, BATCH, hidden) for name in ("h", "c")} | {"p": (directions, 3 * hidden)}
+    shapes |= dict.fromkeys(("h", "c"), (directions, BATCH, hidden)) | {"p": (directions, 3 * hidden)}
     found = {name: (0.5 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
     found["n"] = np.array([4, 2], np.int32)
     return {name: found[name] for name in ("x", "w", "r", *names)}
@@ -82,8 +82,8 @@ def test_directions_have_functions_of_their_own() -> None:
 )  # fmt: skip
 def test_rnn_with_every_function(name: str) -> None:
     feeds = feeds_of("RNN", 6, 1, "b")
-    assert_agrees(text_of("RNN", feeds, f'activations = ["{name}"], activation_alpha = [0.7], activation_beta = [0.3], '),
-                  feeds)  # fmt: skip
+    chosen = f'activations = ["{name}"], activation_alpha = [0.7], activation_beta = [0.3], '
+    assert_agrees(text_of("RNN", feeds, chosen), feeds)
 
 
 def test_batch_comes_first_where_the_layout_says_so() -> None:
