@@ -23,7 +23,7 @@ from lwc.backends.tvm.schedules.product import CODED, PANEL
 OUT_ELEMENTWISE_FUSIBLE = 4
 WORD = 32
 # Vectors of outputs of a panel, for one row and for several: what multiplies them lies in as many registers thrice.
-ONE_ROW, MORE_ROWS = 4, 2
+ONE_ROW, MORE_ROWS, MANY_REGISTERS = 4, 2, 32
 
 
 def coded_products(mod: IRModule, machine: Machine) -> IRModule:
@@ -77,7 +77,8 @@ class _Numbers(relax.PyExprMutator):
 def product(bb: relax.BlockBuilder, left: relax.Expr, coded: Coded, machine: Machine) -> relax.Expr:
     """left [..., K] float32 -> [..., N]"""
     *outer, depth = (int(size) for size in left.ty.shape)
-    width = machine.lanes * (ONE_ROW if math.prod(outer) == 1 else MORE_ROWS)
+    more = MORE_ROWS if machine.registers >= MANY_REGISTERS else 1
+    width = machine.lanes * (ONE_ROW if math.prod(outer) == 1 else more)
     each = -(-coded.block // (WORD // coded.bits)) * (WORD // coded.bits)
     blocks = coded.scale.shape[0]
     rounded = coded.rounded and machine.dot_int8 == "vnni"

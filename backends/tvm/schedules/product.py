@@ -25,8 +25,6 @@ from lwc.backends.tvm.schedules.steps import Step, loads, steps, uses
 Place = tuple[tirx.Expr, tirx.Expr, tirx.Expr]
 
 PANEL, CODED = "lwc.panel", "lwc.coded"
-# What is multiplied is made of codes in registers: they hold words, scales and offsets, beside one for what is made.
-CODED_REGISTERS = 8
 
 
 def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
@@ -40,8 +38,8 @@ def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     shape = product_of(found[0])
     if shape is None:
         return None
-    if CODED in found[0].annotations:
-        machine = replace(machine, registers=machine.registers - CODED_REGISTERS)
+    if CODED in found[0].annotations:  # the other registers hold words, scales and offsets
+        machine = replace(machine, registers=machine.registers * 3 // 4)
     tiles = Tiles(shape, found[1:], set(func.params), machine)
     counts = (math.prod(shape.batch), tiles.panels, tiles.row_tiles)
     work = math.prod((*shape.step.extents, *shape.step.lengths))
