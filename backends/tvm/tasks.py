@@ -18,7 +18,8 @@ class Task:
     """A kernel.
 
     signature: what it computes, a frozen dataclass;  candidates: of least estimated cost first
-    chosen: the one that is built now;  count: how often it runs in one run of the model
+    chosen: the one that is built now;  count: how often it runs in one run of the model, of a function that is called
+        from several places once
     """
 
     signature: Any

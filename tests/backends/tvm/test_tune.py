@@ -1,6 +1,7 @@
 """Tuning: where its time goes, what it keeps, what it survives."""
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import tvm
 
 from lwc.backends.tvm.build import Tvm
 from lwc.backends.tvm.database import Database, Record
+from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.kernels import NAME, agree, build, operands
 from lwc.backends.tvm.machine import Machine
@@ -302,6 +304,37 @@ def test_kernels_of_a_model_are_found_with_their_counts() -> None:
     assert found.count == 2
     assert found.signature == Conv(1, 12, 12, 8, 12, 12, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1)
     assert found.chosen == found.candidates[0]
+
+
+def test_a_fused_function_is_known_by_what_it_computes_and_its_candidates_compute_the_same() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], group=8, pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "v"], ["c"], group=8, pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    given = weights(w=(8, 1, 3, 3), v=(8, 1, 3, 3))
+    machine = Machine.of(host())
+    (found,) = find_tasks(import_model(Model.from_proto(graph(nodes, (1, 8, 12, 12), given), "twice")), machine)
+    assert isinstance(found.signature, Fused)
+    assert Fused.of(pickle.loads(pickle.dumps(found.signature.func))) == found.signature
+    assert len(repr(found.signature)) < 100  # it is a key of the database
+    first, *others = (computed(found.signature, candidate, machine) for candidate in found.candidates[:4])
+    assert np.abs(first).max() > 1
+    assert all(agree(first, other) for other in others)
+
+
+def test_another_epilogue_is_another_kernel() -> None:
+    def digest(*operators: str) -> str:
+        nodes = [helper.make_node("Conv", ["x", "w"], ["0"], group=8)]
+        nodes += [helper.make_node(each, [str(k)], [str(k + 1)]) for k, each in enumerate(operators)]
+        nodes[-1].output[0] = "y"
+        proto = graph(nodes, (1, 8, 12, 12), weights(w=(8, 1, 3, 3)))
+        (found,) = find_tasks(import_model(Model.from_proto(proto, "one")), Machine.of(host()))
+        return repr(found.signature)
+
+    assert digest("Relu") == digest("Relu")
+    assert digest("Relu") != digest("Relu", "Neg")
 
 
 def test_a_model_runs_as_before_with_what_tuning_found(tmp_path: Path, model: Model) -> None:
