@@ -27,12 +27,12 @@ from lwc.backends.tvm.tuning import tune_models
 from lwc.compiler.core.backend import Backend, BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import BFloat16, Float, StaticInt8
+from lwc.compiler.core.plan import BFloat16, Float, StaticInt8, Weight4, Weight8
 from lwc.compiler.core.progress import Progress
 from lwc.compiler.core.target import Target
 
 CONTENTS = "parts.json"  # the signature, and for each set of shapes the parts in the order they run
-KEPT_CHOICES = (Float.name, StaticInt8.name)
+KEPT_CHOICES = (Float.name, StaticInt8.name, Weight8.name, Weight4.name)
 
 
 class Tvm:
@@ -46,7 +46,7 @@ class Tvm:
         return f"tvm {tvm.__version__}"
 
     def narrow(self, target: Target) -> Target:
-        """Float, static int8; bfloat16 as a hint for the whole model where tiles multiply it."""
+        """Float, static int8, weights of 8 and 4 bits; bfloat16 as a hint for the model where tiles multiply it."""
         tiles = Machine.of(target).tiles
         hinted = (BFloat16.name,) if tiles else ()
         choices = (*(name for name in target.choices if name in KEPT_CHOICES), *hinted)

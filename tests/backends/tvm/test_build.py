@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ def test_backend_is_found_by_name() -> None:
 
 def test_version_names_runtime_and_number() -> None:
     assert TVM.version().startswith("tvm 0.")
+
+
+def test_weights_of_8_and_4_bits_are_executed() -> None:
+    found = TVM.narrow(replace(HERE, choices=("float", "int8", "int8-dynamic", "w16", "w8", "w4"))).choices
+    assert found[:4] == ("float", "int8", "w8", "w4")
+    assert not {"int8-dynamic", "w16"} & set(found)
 
 
 @pytest.mark.parametrize("name", NAMES)
