@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from lwc.backends.tvm.lowering.expressions import array_of, const
+from lwc.backends.tvm.lowering.expressions import array_of, const, constant_array
 from lwc.backends.tvm.lowering.quantized import BYTES, bound, call_of, described, operator
 
 NAME = "lwc.coded"
@@ -52,9 +52,11 @@ class Coded:
         """What a value was made of; None for values that are no such matrix."""
         found = bound(builder, value)
         if is_coded(found):
-            *arrays, settings = (array_of(bound(builder, each)) for each in found.args[1:])
+            codes, scale, zero, settings = (
+                constant_array(bound(builder, each), "a matrix of codes") for each in found.args[1:]
+            )
             bits, block, rounded = (int(number) for number in settings)
-            return Coded(*arrays, bits, block, bool(rounded))
+            return Coded(codes, scale, zero, bits, block, bool(rounded))
         return _by_output(builder, found)
 
 

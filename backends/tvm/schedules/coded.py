@@ -95,7 +95,8 @@ def rounds(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
             return serial(each // lanes, lambda first: vector(lanes, lambda lane: body(first, lane)))
 
         return sequence([
-            *(vector(lanes, lambda lane, clear=clear: store(clear, [lane], zero)) for clear in (peak, total)),
+            vector(lanes, lambda lane: store(peak, [lane], zero)),
+            vector(lanes, lambda lane: store(total, [lane], zero)),
             each_vector(widest),
             *(store(peak, [0], tirx.max(peak[0], peak[lane])) for lane in range(1, lanes)),
             tirx.Bind(scale, peak[0] * tirx.const(1 / 127, "float32")),
