@@ -21,7 +21,7 @@ from lwc.backends.tvm.specialized import Specialized, fixed
 from lwc.compiler.core.backend import BuildOptions, Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import host
-from lwc.compiler.testing import disagreement
+from lwc.compiler.testing import DEEP_FP32, disagreement
 from lwc.models import tiny
 
 HERE = host()
@@ -126,17 +126,68 @@ def test_original_model_is_not_changed_by_the_cut() -> None:
     assert model.digest() == before
 
 
+SEQUENCES = """agraph (seq(float[2]) s, float[2] x, float[2] z) => (seq(float[2]) all, float[2] y) {
+    a = Sin (x)
+    b = Add (a, z)
+    all = SequenceInsert (s, b)
+    first = Constant <value_int = 0> ()
+    item = SequenceAt (s, first)
+    y = Mul (item, b)
+}"""
+MADE = """agraph (float[4] x) => (seq(float[n]) parts) {
+    y = Sin (x)
+    size = Constant <value_int = 3> ()
+    parts = SplitToSequence (y, size)
+}"""
+
+
+@pytest.mark.parametrize("text", [SEQUENCES, MADE])
+def test_sequences_go_in_and_come_out(text: str, tmp_path: Path) -> None:
+    arrays = {name: np.array(pair, np.float32) for name, pair in {"x": (1, 2), "z": (3, -4)}.items()}
+    feeds: dict[str, Any] = {"s": [np.array([5, 6], np.float32)], **arrays}
+    if text == MADE:
+        feeds = {"x": np.arange(4, dtype=np.float32)}
+    expected = ORT.session(read(text), HERE).run(feeds)
+    shapes = {name: array.shape for name, array in feeds.items() if isinstance(array, np.ndarray)}
+    HYBRID.build(read(text), HERE, BuildOptions(tmp_path, shapes=shapes))
+    for session in (HYBRID.session(read(text), HERE), HYBRID.load(tmp_path, HERE)):
+        found: dict[str, Any] = session.run(feeds)
+        assert not disagreement(list(expected.values()), list(found.values()))
+        for item in next(iter(found.values())):
+            item += 1
+
+
+def partly() -> onnx.ModelProto:
+    """Elementwise operators, which TVM fuses, and one that it refuses between them."""
+    steps = ["a0 = Abs (x)"]
+    for k in range(12):
+        steps.append(f"r{k} = Sqrt (a{k})\n m{k} = Mul (r{k}, x)\n p{k} = Abs (m{k})\n a{k + 1} = Add (p{k}, a0)")
+    lines = "\n".join(steps)
+    return onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[1, 128, 1024] x) => (float[1, 128, 1024] y, float[1] volume)
+    <int64[2] start = {{0, 0}}, int64[2] end = {{2, 2}}, int64[2] axes = {{1, 2}}> {{
+        {lines}
+        corner = Slice (a12, start, end, axes)
+        [odd] volume = Det (corner)
+        y = Mul (a12, volume)
+    }}""")
+
+
 @pytest.mark.slow
-def test_compiled_artifact_names_the_hybrid_backend_and_loads(tmp_path: Path) -> None:
-    model = tmp_path / "strings.onnx"
-    Model(tiny.all_graphs()["gru_batch_first"](), "gru").save(model)
-    artifact = lwc.compile(model, tmp_path / "out", backend="tvm", cache=tmp_path / "cache", best_effort=True)
-    names = {line["name"] for line in artifact.report.backends}
-    assert names & {"tvm", "hybrid"}
-    assert artifact.manifest.backend == artifact.report.backend
-    feeds = tiny.feeds(Model.open(model).ir)
-    expected, found = ORT.session(Model.open(model), HERE).run(feeds), lwc.load(tmp_path / "out").run(feeds)
-    assert not disagreement(list(expected.values()), list(found.values()))
+def test_a_compiled_model_with_one_refused_operator_is_hybrid_and_verifies(tmp_path: Path) -> None:
+    model, out = tmp_path / "partly.onnx", tmp_path / "out"
+    onnx.save(partly(), model)
+    artifact = lwc.compile(
+        model, out, backend="tvm", precision="fp32", cache=tmp_path / "cache", best_effort=True, samples=2
+    )
+    assert artifact.manifest.backend == artifact.report.backend == "hybrid"
+    parts = json.loads((out / CONTENTS).read_text())["variants"][0]["parts"]
+    assert {name.endswith(".onnx") for name in parts} == {True, False}
+    compared = lwc.verify(model, out, samples=2, layers=False)
+    assert min(fidelity.sqnr_db for fidelity in compared.outputs.values()) > 80
+    x = np.random.default_rng(1).standard_normal((1, 128, 1024)).astype(np.float32)
+    expected, found = ORT.session(Model.open(model), HERE).run({"x": x}), lwc.load(out).run({"x": x})
+    assert not disagreement(list(expected.values()), list(found.values()), DEEP_FP32)
 
 
 def test_parts_of_both_kinds_are_stored_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,3 +202,15 @@ def test_parts_of_both_kinds_are_stored_beside_the_model(tmp_path: Path, monkeyp
     found = session.run({"x": x})
     assert not disagreement(list(expected.values()), list(found.values()))
     found["y"] += 1
+
+
+def test_a_branch_that_its_sizes_rule_out_does_not_keep_the_other_from_running() -> None:
+    model = fixed(read("""agraph (float[n,m] x, bool wide) => (float[a,b] y) <float[4,4] w = {
+        1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,0,1}> {
+        y = If (wide) <
+            then_branch = wide_ () => (float[c,d] t) { t = MatMul (x, w) },
+            else_branch = narrow () => (float[e,f] u) { u = Neg (x) }>
+    }"""), ((2, 3), ()))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = HYBRID.session(model, HERE).run({"x": x, "wide": np.array(False)})
+    np.testing.assert_array_equal(found["y"], -x)
