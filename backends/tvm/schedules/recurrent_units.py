@@ -28,7 +28,8 @@ class Buffers:
             for name, (shape, dtype) in (loop.arguments() | loop.results()).items()
         }
         shape = (loop.directions, loop.batch, loop.blocks * UNITS)
-        wanted: dict[str, tuple[int, ...]] = {HIDDEN: (2, *shape)} | {name: shape for name in CELLS[loop.cell].kept if name != HIDDEN}
+        wanted: dict[str, tuple[int, ...]] = {HIDDEN: (2, *shape)}
+        wanted |= {name: shape for name in CELLS[loop.cell].kept if name != HIDDEN}
         if len(phases(loop.cell, loop.linear_before_reset)) > 1:
             wanted |= {UPDATE: shape, LEFT: shape}
         if loop.quantized:
