@@ -86,3 +86,12 @@ def test_functions_of_codes_of_codes_are_vectors() -> None:
     x = np.arange(64, dtype="uint8")
     want = np.rint(np.rint(np.array([math.erf(v * 0.01) for v in x]) * 100) * 0.5) * 2
     np.testing.assert_array_equal(computed([source, result], [x], WIDE), want.astype("float32"))
+
+
+def test_functions_of_functions_do_not_multiply_the_time_to_compile() -> None:
+    steps, x = [te.placeholder((64,))], np.linspace(0, 3, 64, dtype="float32")
+    want = x
+    for _ in range(8):  # as one expression it would not be done in a day
+        steps.append(te.compute((64,), lambda i: tirx.tanh(tirx.sqrt(steps[-1][i]) * 2.0) + 0.5))
+        want = np.tanh(np.sqrt(want) * 2) + np.float32(0.5)
+    np.testing.assert_allclose(computed([steps[0], steps[-1]], [x], WIDE), want, rtol=1e-5)
