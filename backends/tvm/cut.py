@@ -39,10 +39,13 @@ class Cut:
     refused: Mapping[str, str]
 
 
-def cut(model: Model, target: Target, refusal: Callable[[Model], str]) -> Cut:
+def cut(
+    model: Model, target: Target, refusal: Callable[[Model], str], slower: Callable[[Model], str] = lambda part: ""
+) -> Cut:
     """The fewest parts that TVM and ONNX Runtime run in turn.
 
     model: of fixed shapes, its types and shapes inferred;  refusal: why TVM cannot compile a part, empty when it can
+    slower: why a part that it can compile should not run there, empty where it should
     """
     graph = _Graph(model.fork(), find_refusals(model), target)
     for attempt in itertools.count():
@@ -50,10 +53,15 @@ def cut(model: Model, target: Target, refusal: Callable[[Model], str]) -> Cut:
         parts = [Part(graph.part(region), region.taken) for region in regions]
         failed = next((k for k, part in enumerate(parts) if part.taken and refusal(part.model)), None)
         if failed is None:
-            break
-        nodes = regions[failed].nodes
-        culprits = _culprits(graph, nodes, refusal) if attempt < MOST_SEARCHES else nodes
-        graph.refuse(culprits, refusal(graph.part(Region(culprits, True))))
+            slow = {k: reason for k, part in enumerate(parts) if part.taken and (reason := slower(part.model))}
+            if not slow:
+                break
+            for k, reason in slow.items():
+                graph.give_away(regions[k].nodes, reason)
+        else:
+            nodes = regions[failed].nodes
+            culprits = _culprits(graph, nodes, refusal) if attempt < MOST_SEARCHES else nodes
+            graph.refuse(culprits, refusal(graph.part(Region(culprits, True))))
     return Cut(tuple(parts), graph.reasons())
 
 
@@ -95,7 +103,11 @@ class _Graph:
         """These nodes, and, where it is one alone, all that are like it."""
         kinds = {_kind(self._nodes[index]) for index in nodes} if len(nodes) == 1 else set()
         alike = [index for index, node in enumerate(self._nodes) if _kind(node) in kinds]
-        self._refused.update({self._nodes[index]: reason for index in (*alike, *nodes)})
+        self.give_away((*alike, *nodes), reason)
+
+    def give_away(self, nodes: Collection[int], reason: str) -> None:
+        """These nodes alone."""
+        self._refused.update({self._nodes[index]: reason for index in nodes})
 
     def regions(self) -> list[Region]:
         """What runs together, in order."""

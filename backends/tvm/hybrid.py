@@ -8,13 +8,14 @@ from lwc import backends
 from lwc.backends.tvm.build import Tvm
 from lwc.backends.tvm.compiled import refusal
 from lwc.backends.tvm.cut import Part, cut
+from lwc.backends.tvm.slower import slower
 from lwc.compiler.core.backend import Support
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import Target
 
 
 class Hybrid(Tvm):
-    """The largest regions on TVM that it can take, the rest on ONNX Runtime."""
+    """The largest regions on TVM that it can take and runs no slower, the rest on ONNX Runtime."""
 
     name = "hybrid"
 
@@ -29,4 +30,5 @@ class Hybrid(Tvm):
         """What runs one after the other. model: of fixed shapes"""
         if not refusal(model, target):
             return (Part(model, True),)
-        return cut(model, target, lambda part: refusal(part, target)).parts
+        found = cut(model, target, lambda part: refusal(part, target), lambda part: slower(part, target))
+        return found.parts

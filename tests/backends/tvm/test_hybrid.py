@@ -42,6 +42,7 @@ MIXED = """agraph (float[2,4] x) => (float[2,4] y, int64[2,k] where)
 @pytest.fixture(autouse=True)
 def crossings_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "LEAST_WORK_US", 0.0)
+    monkeypatch.setattr("lwc.backends.tvm.hybrid.slower", lambda model, target: "")
 
 
 def read(text: str) -> Model:
@@ -106,6 +107,19 @@ def test_a_region_that_does_too_little_goes_to_onnx_runtime(monkeypatch: pytest.
     found = cut(mixed(), HERE, refusing("MatMul"))
     assert [part.taken for part in found.parts] == [False]
     assert found.refused["back"] == TOO_SMALL
+
+
+def test_a_region_that_is_slower_goes_to_onnx_runtime_and_joins_what_is_there() -> None:
+    has_add = lambda part: "slow" if any(node.op_type == "Add" for node in part.graph) else ""  # noqa: E731
+    found = cut(mixed(), HERE, refusing("NonZero"), has_add)
+    assert [part.taken for part in found.parts] == [True, False]
+    assert found.refused["back"] == "slow"
+    assert "front" not in found.refused
+
+
+def test_all_regions_may_be_slower() -> None:
+    found = cut(mixed(), HERE, refusing("NonZero"), lambda part: "slow")
+    assert [part.taken for part in found.parts] == [False]
 
 
 def test_nothing_that_compiles_leaves_all_to_onnx_runtime() -> None:
