@@ -35,7 +35,11 @@ ROUNDS = 9
 
 @dataclass
 class Row:
-    """One model. kept: the backend;  float_score, score: the task's metric on test samples, None without a task."""
+    """One model.
+
+    kept: the backend;  candidates: each backend's milliseconds when raced;  float_score, score: the task's metric on
+    test samples, None without a task
+    """
 
     model: str
     kept: str
@@ -46,6 +50,7 @@ class Row:
     sites: int
     compile_s: float
     float_ms: float
+    candidates: dict[str, float | None]
     peers: dict[str, Any]
 
     @property
@@ -82,6 +87,7 @@ def measure(name: str, args: argparse.Namespace) -> Row:
             len(choices),
             seconds,
             before,
+            {found["name"]: found["median_ms"] for found in artifact.report.backends},
             _peers(name, source, samples, test, feeds, Path(folder), args) if args.peers else {},
         )
 
@@ -161,6 +167,8 @@ def main() -> None:
             print(f"| {name} | failed: {error} |", flush=True)
             continue
         rows.append(row)
+        if args.out:
+            args.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
         scores = [f"{value:.4f}" if value is not None else "-" for value in (row.float_score, row.score)]
         print(
             f"| {row.model} | {row.kept} | {row.float_ms:.3f} | {row.speedup:.2f} | {scores[0]} | {scores[1]} "
@@ -173,8 +181,6 @@ def main() -> None:
     if integer:
         mean = float(np.exp(np.mean(np.log(integer))))
         print(f"geometric mean where int8 applies: {mean:.3f} over {len(integer)} models")
-    if args.out:
-        args.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
 if __name__ == "__main__":
