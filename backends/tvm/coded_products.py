@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import IRModule, relax, te, tirx
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
+from lwc.backends.tvm.legalize_product import panels
 from lwc.backends.tvm.lowering.coded import Coded, is_coded
 from lwc.backends.tvm.lowering.expressions import const, is_static
 from lwc.backends.tvm.lowering.quantized import mapped, operator
@@ -20,7 +22,6 @@ from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.coded import FACT_BYTES, ROUNDED, ROUNDS
 from lwc.backends.tvm.schedules.product import CODED, PANEL
 
-OUT_ELEMENTWISE_FUSIBLE = 4
 WORD = 32
 # Vectors of outputs of a panel, for one row and for several: what multiplies them lies in as many registers thrice.
 ONE_ROW, MORE_ROWS, MANY_REGISTERS = 4, 2, 32
@@ -89,10 +90,10 @@ def product(bb: relax.BlockBuilder, left: relax.Expr, coded: Coded, machine: Mac
     first = float(coded.zero.reshape(-1)[0])
     middle = int(first) if first.is_integer() and np.all(coded.zero == first) else -1
     return bb.call_te(
-        coded_product, left, const(words(coded, width)), const(_panels(_short(coded.scale, machine), width)),
-        None if middle >= 0 else const(_panels(_bytes(coded.zero), width)),
+        coded_product, left, const(words(coded, width)), const(panels(_short(coded.scale, machine), width)),
+        None if middle >= 0 else const(panels(_bytes(coded.zero), width)),
         columns=coded.codes.shape[1], bits=coded.bits, middle=middle, rounded=rounded,
-        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSIBLE}, primfunc_name_hint="coded",
+        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="coded",
     )  # fmt: skip
 
 
@@ -198,15 +199,7 @@ def words(coded: Coded, width: int) -> NDArray[np.uint32]:
     found = np.zeros((codes.shape[0], columns), np.uint32)
     for j in range(per):
         found |= codes[:, j].astype(np.uint32) << np.uint32(j % 4 * 8 + j // 4 * 4)
-    return _panels(found, width)
-
-
-def _panels(rows: NDArray[Any], width: int) -> NDArray[Any]:
-    """[rows, N] -> [panels, rows, width], zeros beyond"""
-    count, columns = rows.shape
-    padded = np.zeros((count, -(-columns // width) * width), rows.dtype)
-    padded[:, :columns] = rows
-    return np.ascontiguousarray(padded.reshape(count, -1, width).transpose(1, 0, 2))
+    return panels(found, width)
 
 
 def _short(scale: NDArray[np.float32], machine: Machine) -> NDArray[Any]:

@@ -10,13 +10,13 @@ import numpy as np
 from tvm import ir, relax, te, tirx, topi
 from tvm.relax.transform.legalize_ops.nn import _nn_conv2d
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.legalize_winograd import choice, filtered
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import conv as conv_schedule
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.rows import Rows
 
-OUT_ELEMENTWISE_FUSABLE = 4
 WIDEST_DEPTHWISE = 64  # whose taps are all written out
 MOST_BORDER_TAPS = 48  # beyond, code for the border grows too large and the data is padded first
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from tvm import relax, te, tirx
 from tvm.ir import GenericConst
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.legalize_conv import channel_by_channel
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, candidates, cycles
 from lwc.backends.tvm.schedules.int8 import ANNOTATION, steps
 from lwc.backends.tvm.schedules.int8_dot import Dot
 
-OUT_ELEMENTWISE_FUSABLE = 4
 TILE_BYTES = 64  # of a row
 SIGN = 128  # by which bytes with and without a sign differ
 # Products of a window that float32 adds up exactly: each is below 2**15, sums must stay below 2**24.

@@ -7,10 +7,10 @@ from typing import Any
 from tvm import relax, te, tirx
 from tvm.relax.transform.legalize_ops.nn import _nn_avg_pool2d, _nn_max_pool2d
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.schedules.channelwise import LOWEST
 from lwc.backends.tvm.schedules.conv_plan import Conv
 
-OUT_ELEMENTWISE_FUSABLE = 4
 WIDEST_WINDOW = 64  # whose taps are all written out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from lwc.backends.tvm.schedules.product_tile import tile
 
 # Rows to choose a panel for where their number is not known when compiling.
 MANY_ROWS = 64
-OUT_ELEMENTWISE_FUSIBLE = 4
 
 
 def packed_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
@@ -39,7 +39,7 @@ def packed_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call]
     return legalize
 
 
-def panels(weight: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:
+def panels(weight: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     """[K, N] as [ceil(N / width), K, width]: each panel's columns side by side, zeros beyond the last."""
     depth, columns = weight.shape
     padded = np.zeros((depth, -(-columns // width) * width), weight.dtype)

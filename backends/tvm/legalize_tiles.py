@@ -16,6 +16,7 @@ from tvm import relax, te, tirx
 from tvm.ir import GenericConst
 from tvm.s_tir import Schedule
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.legalize_conv import WIDEST_DEPTHWISE, channel_by_channel, described
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.channelwise import BITS as BITS
@@ -25,7 +26,6 @@ from lwc.backends.tvm.tile_blocks import ROWS, Product, best_block, configuratio
 from lwc.backends.tvm.tile_kernels import INSTRUCTIONS, TILES, kernel
 from lwc.backends.tvm.tuned import Tuned
 
-OUT_ELEMENTWISE_FUSABLE = 4
 NHWC, CROP = "NHWC", "crop"
 # Of NHWC, the axes of what has fewer.
 _LEFT: Mapping[int, Callable[..., list[Any]]] = {2: lambda n, y, x, c: [x, c], 3: lambda n, y, x, c: [n, x, c]}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import conv_plan, winograd_plan
 from lwc.backends.tvm.schedules import winograd as schedule
@@ -21,7 +22,6 @@ from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
 from lwc.backends.tvm.schedules.winograd_filter import POINTS, TAPS, Filter, Matrix, minimal
 from lwc.backends.tvm.schedules.winograd_plan import Winograd
 
-OUT_ELEMENTWISE_FUSABLE = 4
 LARGEST_ERROR = 2e-5  # of the largest output of the same data
 TRIED_TILES, TRIED_CHANNELS = 16, 64
 

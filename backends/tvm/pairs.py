@@ -17,8 +17,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.conv import ANNOTATION, FLOAT_BYTES
-from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
+from lwc.backends.tvm.schedules.conv import ANNOTATION
+from lwc.backends.tvm.schedules.conv_plan import FLOAT_BYTES, Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import epilogue, first_block
 from lwc.backends.tvm.schedules.separable import DEPTHWISE
 

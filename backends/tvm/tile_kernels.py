@@ -15,10 +15,10 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
+from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.tile_blocks import BYTES, OUTPUTS, REGISTERS, ROWS, Block, Product, covered, padded_shape
 
 TILES = "tiles"  # the block whose loops the schedule knows
-OUT_ELEMENTWISE_FUSIBLE = 4
 # Type of the data -> the instruction that multiplies tiles of it with tiles of weights, and the type of the sums.
 INSTRUCTIONS = {
     "uint8": ("tdpbusd", "int32"),
@@ -54,7 +54,7 @@ def kernel(product: Product, block: Block, batch: int = 1) -> tirx.PrimFunc:
         P: T.Buffer(data_shape, product.dtype), B: T.Buffer(weight_shape, weight_type),  # type: ignore[valid-type]
         F: T.Buffer((T.int64(64),), "uint8"), D: T.Buffer(out_shape, summed),  # type: ignore[valid-type]
     ):
-        T.func_attr({"tirx.noalias": True, "op_pattern": OUT_ELEMENTWISE_FUSIBLE})
+        T.func_attr({"tirx.noalias": True, "op_pattern": OUT_ELEMENTWISE_FUSABLE})
         C = T.sblock_alloc_buffer(sums_shape, summed)
         for no, yo, xo, oo in T.grid(*grid):
             with T.sblock("tiles"):

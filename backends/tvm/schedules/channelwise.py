@@ -16,13 +16,14 @@ from tvm.runtime import DataType
 
 from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.conv_plan import Conv
+from lwc.backends.tvm.schedules.conv_plan import FLOAT_BYTES, Conv
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
     digits,
     local,
     parallel,
+    piece_start,
     sequence,
     serial,
     store,
@@ -32,7 +33,6 @@ from lwc.backends.tvm.schedules.statements import (
     worth_threads,
 )  # fmt: skip
 
-FLOAT_BYTES = 4
 WIDTHS = 4
 # Of finding a task's place and a tile's, of a line from the second cache, or from beyond where neighbours in memory are
 # not read one after the other.
@@ -142,11 +142,8 @@ class Kernel:
 
         def task(index: Any) -> tirx.Stmt:
             n, chunk, block = digits(index, [window.batch, chunks, blocks])
-            c, first = block * self.lanes, chunk * height
-            if window.channels % self.lanes:
-                c = tirx.min(c, window.channels - self.lanes)
-            if window.out_height % height:
-                first = tirx.min(first, window.out_height - height)
+            c = piece_start(block, self.lanes, window.channels)
+            first = piece_start(chunk, height, window.out_height)
             return serial(height, lambda y: rows.tiles(lambda x, border: self.tile(rows, n, first + y, x, c, border)))
 
         work = window.out_height * window.out_width * window.channels * window.kernel_height * window.kernel_width

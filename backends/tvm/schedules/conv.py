@@ -14,7 +14,7 @@ from typing import Any
 from tvm import tirx
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
+from lwc.backends.tvm.schedules.conv_plan import FLOAT_BYTES, Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import (
@@ -34,7 +34,6 @@ from lwc.backends.tvm.schedules.statements import (
 )  # fmt: skip
 
 ANNOTATION = "lwc.conv"
-FLOAT_BYTES = 4
 LINE_BYTES = 64
 
 

@@ -9,6 +9,7 @@ from math import ceil
 
 from lwc.backends.tvm.machine import Machine
 
+FLOAT_BYTES = 4
 FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
 FMA_LATENCY = 4

@@ -7,21 +7,30 @@ are written out, and rows and columns cut where the tests change: what is left o
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Range, TensorLoad
+from tvm.ir import Range
 from tvm.sym import Analyzer
 
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.inline import inlined
-from lwc.backends.tvm.schedules.statements import digits, parallel, sequence, serial, store, with_nest
-from lwc.backends.tvm.schedules.steps import Step, replaced, steps
+from lwc.backends.tvm.schedules.statements import (
+    WORTH_ELEMENTS,
+    digits,
+    index,
+    parallel,
+    sequence,
+    serial,
+    store,
+    with_nest,
+)
+from lwc.backends.tvm.schedules.steps import Step, loads, replaced, steps
 
 MOST_CHANNELS, MOST_ROWS = 64, 4096
-WORTH_THREADS = 1 << 14
 Span = tuple[int, int]
 
 
@@ -37,23 +46,22 @@ def planes(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     if not _gathers(step) or any(str(variable.ty.dtype) != "int64" for variable in step.spatial):
         return None
     _, rows, columns, _ = (_spans(step, axis) for axis in range(4))
-    worth = step.extents[0] * step.extents[1] * step.extents[2] * step.extents[3] >= WORTH_THREADS
+    worth = math.prod(step.extents) >= WORTH_ELEMENTS
     return with_nest(func, sequence([_rows(step, span, columns, worth=worth) for span in rows]), [])
 
 
 def _gathers(step: Step) -> bool:
     """Whether divisions pick a place of which the channel is a part."""
-    loads: list[TensorLoad] = []
-    tvm_ffi.structural_walk(step.value, [(TensorLoad, loads.append)])
-    places = [index for load in loads for index in load.indices]
-    return any(not isinstance(index, (tirx.Var, tirx.IntImm)) for index in places) and any(
-        len(load.indices) > 1 and not _uses(load.indices[-1], step.spatial[3], alone=True) for load in loads
+    found = loads(step.value)
+    places = [place for load in found for place in load.indices]
+    return any(not isinstance(place, (tirx.Var, tirx.IntImm)) for place in places) and any(
+        len(load.indices) > 1 and not _along(load.indices[-1], step.spatial[3]) for load in found
     )
 
 
-def _uses(index: Any, variable: tirx.Var, *, alone: bool) -> bool:
+def _along(place: Any, variable: tirx.Var) -> bool:
     """Whether an index is the variable itself, or a number."""
-    return isinstance(index, tirx.IntImm) or (alone and index.same_as(variable))
+    return isinstance(place, tirx.IntImm) or place.same_as(variable)
 
 
 def _spans(step: Step, axis: int) -> list[Span]:
@@ -62,7 +70,7 @@ def _spans(step: Step, axis: int) -> list[Span]:
     tests = [test for test in _tests(step.value) if _only(test, variable)]
     analyzer = Analyzer()
     answers = [
-        tuple(_known(analyzer.simplify(replaced(test, {variable: _number(place)}))) for test in tests)
+        tuple(_known(analyzer.simplify(replaced(test, {variable: index(place)}))) for test in tests)
         for place in (range(extent) if tests else ())
     ]
     cuts = [0, *(place for place in range(1, len(answers)) if answers[place] != answers[place - 1]), extent]
@@ -95,11 +103,11 @@ def _only(test: tirx.Expr, variable: tirx.Var) -> bool:
 def _rows(step: Step, span: Span, columns: Sequence[Span], *, worth: bool) -> tirx.Stmt:
     batch, count = step.extents[0], span[1] - span[0]
 
-    def row(index: Any) -> tirx.Stmt:
-        n, y = digits(index, [batch, count])
+    def row(number: Any) -> tirx.Stmt:
+        n, y = digits(number, [batch, count])
         return sequence([_pixels(step, [n, y], span, each) for each in columns])
 
-    return parallel(batch * count, row, worth=worth and batch * count > 1)
+    return parallel(batch * count, row, worth=worth)
 
 
 def _pixels(step: Step, at: Sequence[Any], rows: Span, columns: Span) -> tirx.Stmt:
@@ -108,12 +116,12 @@ def _pixels(step: Step, at: Sequence[Any], rows: Span, columns: Span) -> tirx.St
     analyzer = Analyzer()
     extents = (step.extents[0], rows[1] - rows[0], columns[1] - columns[0])
     for variable, extent in zip((n, y, x), extents, strict=True):
-        analyzer.bind(variable, Range(_number(0), _number(extent)))
+        analyzer.bind(variable, Range(index(0), index(extent)))
 
     def pixel(column: Any) -> tirx.Stmt:
         stores = []
         for c in range(step.extents[3]):
-            place = (n, y + rows[0], x + columns[0], _number(c))
+            place = (n, y + rows[0], x + columns[0], index(c))
             value = _simple(step.at(place), analyzer)
             here = {n: _expr(at[0]), y: _expr(at[1]), x: _expr(column)}
             stores.append(store(step.buffer, [replaced(each, here) for each in place], replaced(value, here)))
@@ -129,16 +137,12 @@ def _simple(value: tirx.Expr, analyzer: Analyzer) -> tirx.Expr:
         if answer is None:
             break
         value = value.args[1 if answer else 2]
-    return replaced(value, {}, lambda load: load.source[tuple(analyzer.simplify(index) for index in load.indices)])
+    return replaced(value, {}, lambda load: load.source[tuple(analyzer.simplify(place) for place in load.indices)])
 
 
 def _known(test: Any) -> bool | None:
     return bool(int(test)) if isinstance(test, tirx.IntImm) else None
 
 
-def _number(value: int) -> tirx.IntImm:
-    return tirx.IntImm("int64", value)
-
-
 def _expr(value: Any) -> tirx.Expr:
-    return _number(value) if isinstance(value, int) else value
+    return index(value) if isinstance(value, int) else value

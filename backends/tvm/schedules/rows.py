@@ -9,7 +9,7 @@ from typing import Any
 from tvm import tirx
 
 from lwc.backends.tvm.schedules.conv_plan import Conv
-from lwc.backends.tvm.schedules.statements import sequence, serial
+from lwc.backends.tvm.schedules.statements import piece_start, sequence, serial
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,7 @@ class Rows:
 
     def start(self, index: Any) -> Any:
         """Where the tile of this index begins in its row."""
-        last = self.window.row - self.pixels
-        if isinstance(index, int):
-            return min(index * self.pixels, last)
-        return index * self.pixels if self.window.row % self.pixels == 0 else tirx.min(index * self.pixels, last)
+        return piece_start(index, self.pixels, self.window.row)
 
     def span(self, start: int, kx: int) -> tuple[int, int]:
         """Which pixels of a tile read within the row at this tap: from, to."""

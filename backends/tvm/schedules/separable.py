@@ -19,13 +19,12 @@ from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import conv as dense
 from lwc.backends.tvm.schedules.channelwise import KINDS, Kernel, cost, strips
-from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
+from lwc.backends.tvm.schedules.conv_plan import FLOAT_BYTES, Conv, Tile
 from lwc.backends.tvm.schedules.epilogue import epilogue_of
 from lwc.backends.tvm.schedules.rows import Rows
 from lwc.backends.tvm.schedules.statements import digits, parallel, sequence, serial, store, with_nest
 
 DEPTHWISE = "lwc.depthwise"
-FLOAT_BYTES = 4
 
 
 def separable(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:

@@ -120,6 +120,13 @@ def index(value: int) -> tirx.IntImm:
     return tirx.IntImm("int64", value)
 
 
+def piece_start(index: Any, step: int, extent: int) -> Any:
+    """Where a piece of `step` begins in `extent`: the last one overlaps the one before, so that none is partial."""
+    if isinstance(index, int):
+        return min(index * step, extent - step)
+    return index * step if extent % step == 0 else tirx.min(index * step, extent - step)
+
+
 def digits(value: Any, extents: Sequence[int]) -> list[Any]:
     """`value` in the mixed radix of `extents`, the last one fastest."""
     found: list[Any] = []

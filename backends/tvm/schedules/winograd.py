@@ -17,12 +17,13 @@ import numpy as np
 from tvm import tirx
 
 from lwc.backends.tvm.machine import Machine
-from lwc.backends.tvm.schedules.conv_plan import Conv
+from lwc.backends.tvm.schedules.conv_plan import FLOAT_BYTES, Conv
 from lwc.backends.tvm.schedules.epilogue import Epilogue, epilogue, first_block
 from lwc.backends.tvm.schedules.statements import (
     digits,
     local,
     parallel,
+    piece_start,
     prefetch,
     sequence,
     serial,
@@ -34,7 +35,7 @@ from lwc.backends.tvm.schedules.statements import (
     with_nest,
 )  # fmt: skip
 from lwc.backends.tvm.schedules.winograd_filter import Matrix, minimal
-from lwc.backends.tvm.schedules.winograd_plan import FLOAT_BYTES, UNROLL, Winograd
+from lwc.backends.tvm.schedules.winograd_plan import UNROLL, Winograd
 
 ANNOTATION = "lwc.winograd"
 FIELDS = 5
@@ -99,7 +100,7 @@ class Kernel:
 
     def _start(self, block: Any) -> Any:
         """The first tile of a block: the last block overlaps the one before, so that none is partial."""
-        return _start(block, self.choice.block, self.choice.tiles(self.conv))
+        return piece_start(block, self.choice.block, self.choice.tiles(self.conv))
 
     def _corner(self, tile: Any) -> tuple[Any, Any, Any]:
         """Image, row and column where a tile's output begins."""
@@ -117,7 +118,7 @@ class Kernel:
 
             def path(whole: bool) -> tirx.Stmt:
                 return serial(-(-conv.channels // lanes), lambda k: self._forth(
-                    moved, (block, index), (n, y, x), _start(k, lanes, conv.channels), whole
+                    moved, (block, index), (n, y, x), piece_start(k, lanes, conv.channels), whole
                 ))  # fmt: skip
 
             return tirx.IfThenElse(inside, path(True), path(False))
@@ -163,7 +164,7 @@ class Kernel:
                 sums, moved, block, panel, index, k
             ))  # fmt: skip
 
-        first = _start(panel, choice.channels, self.conv.out_channels)
+        first = piece_start(panel, choice.channels, self.conv.out_channels)
         back = serial(choice.block, lambda tile: self._back(sums, tile, start, first))
         return sequence([tirx.AllocBuffer(sums), serial(choice.points, point), back])
 
@@ -172,7 +173,7 @@ class Kernel:
     ) -> tirx.Stmt:
         """Sums over all input channels, in registers. use: which rows of the block"""
         choice, width = self.choice, self.choice.channels
-        first = _start(use, choice.rows, choice.block)
+        first = piece_start(use, choice.rows, choice.block)
         acc = local(choice.rows * width)
 
         def each(body: Callable[[Any, Any], tirx.Stmt]) -> tirx.Stmt:
@@ -290,11 +291,6 @@ def _combined(coefficients: Matrix, values: Sequence[Any]) -> Any:
         return total + part if factor > 0 else total - part
 
     return reduce(add, places, None)
-
-
-def _start(index: Any, step: int, extent: int) -> Any:
-    """Where a piece of `step` begins in `extent`: the last one overlaps the one before."""
-    return index * step if extent % step == 0 else tirx.min(index * step, extent - step)
 
 
 def _scratch(shape: Sequence[int]) -> tirx.Buffer:

@@ -9,10 +9,16 @@ from math import ceil
 
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules import conv_plan
-from lwc.backends.tvm.schedules.conv_plan import FMA_LATENCY, FMA_PER_CYCLE, LOADS_PER_CYCLE, SPARE_REGISTERS, Conv
+from lwc.backends.tvm.schedules.conv_plan import (
+    FLOAT_BYTES,
+    FMA_LATENCY,
+    FMA_PER_CYCLE,
+    LOADS_PER_CYCLE,
+    SPARE_REGISTERS,
+    Conv,
+)
 from lwc.backends.tvm.schedules.winograd_filter import POINTS, TAPS
 
-FLOAT_BYTES = 4
 MOST_VECTORS = 4
 UNROLL = 4
 BLOCKS = (1, 2, 4, 8, 16)  # of so many rows of register tiles
