@@ -19,8 +19,9 @@ from lwc.backends.tvm.masks import masked_pipeline
 from lwc.backends.tvm.pairs import pair_kernels
 from lwc.backends.tvm.schedules import scheduled
 
-# Vectors that end beyond the last element become masked loads and stores instead of scalar loops.
-MASKED = {"tirx.enable_buffer_level_predication": True}
+# Vectors that end beyond the last element become masked loads and stores instead of scalar loops. Elimination of common
+# subexpressions is left to LLVM: TVM 0.27's overlooks indices used inside Let, and the code is then invalid.
+CODE_CONFIG = {"tirx.enable_buffer_level_predication": True, "tirx.disable_cse_tir": True}
 
 
 def compile_module(mod: IRModule, machine: Machine) -> relax.VMExecutable:
@@ -95,5 +96,5 @@ def plan(mod: IRModule, machine: Machine) -> IRModule:
 def generate(planned: IRModule, machine: Machine) -> relax.VMExecutable:
     """Machine code of a module whose memory is planned."""
     target = tvm.target.Target(machine.llvm())
-    with target, tvm.transform.PassContext(opt_level=3, config=MASKED):
+    with target, tvm.transform.PassContext(opt_level=3, config=CODE_CONFIG):
         return tvm.compile(planned, target, relax_pipeline=None, tir_pipeline=masked_pipeline())

@@ -14,7 +14,7 @@ from tvm import relax, te, tirx
 
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.machine import KIB, Machine
-from lwc.backends.tvm.pipeline import MASKED, generate, lower, plan
+from lwc.backends.tvm.pipeline import CODE_CONFIG, generate, lower, plan
 from lwc.backends.tvm.schedules import scheduled
 from lwc.compiler.core.model import Model
 
@@ -61,7 +61,7 @@ def computed(tensors: Sequence[te.Tensor], inputs: Sequence[np.ndarray], machine
     """The last of `tensors` as the scheduled function computes it from the others, which hold `inputs`."""
     func = scheduled(te.create_prim_func(list(tensors)).with_attr("global_symbol", "main"), machine)
     target = tvm.target.Target(machine.llvm())
-    with target, tvm.transform.PassContext(opt_level=3, config=MASKED):
+    with target, tvm.transform.PassContext(opt_level=3, config=CODE_CONFIG):
         library = tvm.compile(tvm.IRModule({"main": func}), target)
     shape = [int(extent) for extent in tensors[-1].shape]
     result = tvm.runtime.tensor(np.full(shape, 7, str(tensors[-1].dtype)))

@@ -1,7 +1,6 @@
 """What LSTM, GRU and RNN make of their gates' sums, for some neighbouring units at once.
 
-Functions are applied to sums alone, which are in registers: they are written with Let, and TVM 0.27's elimination of
-common subexpressions overlooks indices that are used inside one.
+Functions are applied to sums alone, which are in registers.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ pytest.importorskip("tvm")
 import tvm
 
 from lwc.backends.tvm.machine import KIB, Machine
-from lwc.backends.tvm.pipeline import MASKED
+from lwc.backends.tvm.pipeline import CODE_CONFIG
 from lwc.backends.tvm.schedules import scheduled
 from lwc.backends.tvm.schedules.recurrence import Plan, Recurrence
 from lwc.backends.tvm.schedules.recurrent import kernel
@@ -39,7 +39,7 @@ def results(loop: Recurrence, func: Any) -> list[np.ndarray]:
     given = [tvm.runtime.tensor(made[name].astype(kind)) for name, (_, kind) in loop.arguments().items()]
     out = [tvm.runtime.tensor(np.full(shape, np.nan, kind)) for shape, kind in loop.results().values()]
     target = tvm.target.Target(NARROW.llvm())
-    with target, tvm.transform.PassContext(opt_level=3, config=MASKED):
+    with target, tvm.transform.PassContext(opt_level=3, config=CODE_CONFIG):
         main = vector_math(func.with_attr("global_symbol", "main"))
         tvm.compile(tvm.IRModule({"main": main}), target)["main"](*given, *out)
     return [tensor.numpy() for tensor in out]
