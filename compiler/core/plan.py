@@ -15,9 +15,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A place where a decision can be made: a node of the main graph, by its name.
+    """A place where a decision can be made: a node of the main graph, by its name, or what begins at it.
 
-    name: the node's name (canonicalization makes names unique);  op: operator;  kind: what is decided there
+    name: the node's name (canonicalization makes names unique);  op: operator
+    kind: what is decided there; of sparsity 'channels' (a coupled group of them), 'mask', 'rank', 'block' (residual)
     """
 
     name: str
@@ -134,8 +135,51 @@ class Float8(Choice):
     format: str = "e4m3"
 
 
+@dataclass(frozen=True)
+class Pruned(Choice):
+    """Channels of a group leave, with everything coupled to them.
+
+    removed: numbers of the channels, ascending
+    compensation: how the readers of what is left take over, a name in solvers.removal.COMPENSATIONS
+    """
+
+    name: ClassVar[str] = "pruned"
+    removed: tuple[int, ...] = ()
+    compensation: str = "none"
+
+
+@dataclass(frozen=True)
+class Masked(Choice):
+    """Weights are set to zero in a pattern.
+
+    pattern: '2:4' or other N:M along the inputs of each output, or 'block:RxC' (R outputs by C inputs)
+    update: how the weights left are solved again, a name in solvers.masks.UPDATES;  density: kept share of the blocks
+    """
+
+    name: ClassVar[str] = "masked"
+    pattern: str = "2:4"
+    update: str = "none"
+    density: float = 0.5
+
+
+@dataclass(frozen=True)
+class LowRank(Choice):
+    """One weight matrix becomes the product of two that share `rank`."""
+
+    name: ClassVar[str] = "low-rank"
+    rank: int = 1
+
+
+@dataclass(frozen=True)
+class Dropped(Choice):
+    """A residual block is left out: what it adds is taken for zero."""
+
+    name: ClassVar[str] = "dropped"
+
+
 CHOICES: tuple[type[Choice], ...] = (
     Float, StaticInt8, DynamicInt8, Weight8, Weight4, Weight16, Float16, BFloat16, Float8,
+    Pruned, Masked, LowRank, Dropped,
 )  # fmt: skip
 
 C = TypeVar("C", bound=Choice)
@@ -200,7 +244,7 @@ class Plan:
                 raise BadPlan(f"The plan has schema {data['schema']}; this lwc reads {SCHEMA}.")
             choices: dict[Site, Choice] = {}
             for entry in data["choices"]:
-                options = {k: v for k, v in entry.items() if k not in ("site", "choice")}
+                options = {k: _frozen(v) for k, v in entry.items() if k not in ("site", "choice")}
                 choices[Site(**entry["site"])] = by_name[entry["choice"]](**options)
             ranges = {name: Range(float(low), float(high)) for name, (low, high) in data["ranges"].items()}
             scalings = tuple(scaling_of(entry) for entry in data.get("scalings", ()))
@@ -209,6 +253,10 @@ class Plan:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadPlan(f"The plan cannot be read ({type(error).__name__}: {error}).") from error
         return Plan(choices, ranges, scalings)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def scaling_of(entry: Mapping[str, Any]) -> Scaling:
