@@ -12,7 +12,7 @@ from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
 from lwc.compiler.search.ledger import Ledger, Limits, Totals
 from lwc.compiler.search.solve import Objective, solve
-from lwc.compiler.search.space import Option, Space, crossing_ms, plan_of
+from lwc.compiler.search.space import SPARSE, Option, Space, crossing_ms, plan_of
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,10 @@ class Finder:
     def _float(self) -> Plan:
         return Plan({}, {})
 
+    def _start(self) -> Plan:
+        """The plan that needs no search."""
+        return self._tidy(self.space.start)
+
     def _plan(self, loss_budget: float) -> Plan:
         return self._tidy(solve(self.space, loss_budget, self.objective, self.limits))
 
@@ -97,9 +101,9 @@ class Finder:
     def _fastest_within_budget(self) -> Plan:
         """Loosest loss budget whose plan holds end to end, by bisection of its logarithm."""
         boldest = self._plan(float("inf"))
-        if not boldest.choices or self.holds(boldest):
+        plan = self._start()
+        if boldest == plan or self.holds(boldest):
             return boldest
-        plan = self._float()
         failing = min(self.space.predicted_loss(self.space.complete(boldest.choices)), RUINED)
         holding = failing * FRONTIER
         for _ in range(BISECTIONS):
@@ -107,7 +111,7 @@ class Finder:
             candidate = self._plan(budget)
             log.debug("loss budget %.2g: %d sites changed", budget, len(candidate.choices))
             self.each()
-            if not candidate.choices or self.holds(candidate):
+            if candidate == plan or self.holds(candidate):
                 plan, holding = candidate, budget
             else:
                 failing = budget
@@ -199,12 +203,12 @@ class Finder:
 
         Where it takes the same time, the plan that predicts less loss is better.
         """
-        formats = {option.choice for options in self.space.options.values() for option in options[1:]}
-        for choice in sorted(formats, key=str):
-            sites = [s for s, options in self.space.options.items() if any(o.choice == choice for o in options)]
-            if NO_DOUBT * self._sites_ms(dict.fromkeys(sites, choice)) > self._sites_ms(plan.choices):
+        sparse = {site: choice for site, choice in plan.choices.items() if site.kind in SPARSE}
+        for choice, sites in sorted(self.space.formats().items(), key=lambda item: str(item[0])):
+            everywhere = {**dict.fromkeys(sites, choice), **sparse}
+            if NO_DOUBT * self._sites_ms(everywhere) > self._sites_ms(plan.choices):
                 continue
-            uniform = self._tidy(dict.fromkeys(sites, choice))
+            uniform = self._tidy(everywhere)
             self.each()
             if self._wins(uniform, plan) or self._ties(uniform, plan):
                 self._note_reverts(plan, uniform, f"all of the model in {choice} is as fast here")
@@ -223,7 +227,7 @@ class Finder:
         return sum(self.space.option(site, choice).ms for site, choice in complete.items())
 
     def _only_if_faster(self, plan: Plan) -> Plan:
-        floats = self._float()
+        floats = self._start()
         if self._over(floats) <= self._over(plan) and self.bench.ratio(plan, floats) > CLEARLY_FASTER:
             self._note_reverts(plan, floats, "the whole model is faster in float here")
             return floats
@@ -244,17 +248,22 @@ def revert_until(
 ) -> tuple[Plan, list[Revert]]:
     """Take back the worst sites, one, then two, four ... until the budget holds; ends at the float model.
 
-    A site goes to its cheapest choice that loses less than half as much, in the end to float.
+    A site goes to its cheapest choice that loses less than half as much, in the end to its first option.
     """
     reverted: list[Revert] = []
     step = 1
-    while plan.choices and not holds(plan):
-        worst = sorted(plan.choices, key=lambda site: (-space.option(site, plan.choices[site]).loss, site))[:step]
+    while (changed := _changed(plan, space)) and not holds(plan):
+        worst = sorted(changed, key=lambda site: (-space.option(site, plan.choices[site]).loss, site))[:step]
         reverted.extend(Revert(site, plan.choices[site], reason) for site in worst)
         safer = {site: _safer(space.options[site], plan.choices[site], objective) for site in worst}
         plan = plan_of({**plan.choices, **safer}, plan.ranges)
         step *= 2
     return plan, reverted
+
+
+def _changed(plan: Plan, space: Space) -> list[Site]:
+    """Sites that do not have their first option."""
+    return [site for site, choice in plan.choices.items() if choice != space.options[site][0].choice]
 
 
 def _safer(options: Sequence[Option], choice: Choice, objective: Objective) -> Choice:

@@ -47,13 +47,9 @@ def greedy(
 
 
 def uniform_plans(space: Space) -> list[dict[Site, Choice]]:
-    """All sites in float, and for every choice that is offered all sites that offer it in that one."""
-    offered = {option.choice: None for options in space.options.values() for option in options[1:]}
-    plans = [space.complete({})]
-    for choice in sorted(offered, key=repr):
-        sites = [site for site, options in space.options.items() if any(option.choice == choice for option in options)]
-        plans.append(space.complete(dict.fromkeys(sites, choice)))
-    return plans
+    """All sites in float, and for every format that is offered all sites that offer it in that one."""
+    offered = sorted(space.formats().items(), key=lambda item: repr(item[0]))
+    return [space.start, *(space.complete(dict.fromkeys(sites, choice)) for choice, sites in offered)]
 
 
 def path(

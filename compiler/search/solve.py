@@ -142,7 +142,7 @@ class _Program:
         for sums, limit in ((self.ms, limits.ms), (self.bytes, limits.bytes)):
             if isfinite(limit):
                 rows.append(_share(sums))
-                bounds.append(limit / (float(sums.sum()) or 1.0))
+                bounds.append(limit / (float(np.abs(sums).sum()) or 1.0))
         if 0.0 < self.loss_budget < inf:
             rows.append(np.where(self.offered > 0.0, self.losses / self.loss_budget, 0.0))
             bounds.append(1.0)

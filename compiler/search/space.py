@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float8, Float16, Plan, Range, Site, StaticInt8
 
+SPARSE = frozenset({"channels", "mask", "rank", "block"})  # kinds of sites whose choices are no number formats
 FLOAT32 = "float32"
 UINT8 = "uint8"
 # Formats of the values that pass between sites. Weight-only and dynamic choices are not here: they keep float32.
@@ -21,6 +22,7 @@ class Option:
 
     ms: measured time of the site in this format;  bytes: of its weights, and of what the choice adds to the graph
     loss: measured relative error of the model's outputs when this site alone has the choice
+    Of sites of SPARSE kinds ms and bytes are what the choice adds to those of the layers it changes, mostly below 0.
     """
 
     choice: Choice
@@ -97,6 +99,20 @@ class Space:
     options: Mapping[Site, tuple[Option, ...]]
     crossings: tuple[Crossing, ...] = ()
     interactions: tuple[Interaction, ...] = ()
+
+    @property
+    def start(self) -> dict[Site, Choice]:
+        """The first option everywhere: float, and what was asked for whatever it loses."""
+        return self.complete({})
+
+    def formats(self) -> dict[Choice, list[Site]]:
+        """Number formats besides float, with the sites that offer them."""
+        found: dict[Choice, list[Site]] = {}
+        for site, options in self.options.items():
+            for option in options[1:]:
+                if site.kind not in SPARSE:
+                    found.setdefault(option.choice, []).append(site)
+        return found
 
     def option(self, site: Site, choice: Choice) -> Option:
         return next(option for option in self.options[site] if option.choice == choice)
