@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow zoo lint types layers typing-links check clean
+.PHONY: demo test slow zoo coverage-pruning lint types layers typing-links check clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ slow: $(STAMP)
 
 zoo: $(STAMP)
 	$(BIN)/python -m pytest -m zoo
+
+coverage-pruning: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[coverage]'
+	$(BIN)/python tests/benchmarks/coverage_pruning.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

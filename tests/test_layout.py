@@ -17,8 +17,8 @@ else:
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("compiler", "passes", "backends", "models")
-# Training scripts, and tasks whose samples or labels are what the float model makes of real input.
-OUTSIDE_THE_COMPILER = ("models/train_", "models/tasks/")
+# Training scripts, exports, and tasks whose samples or labels are what the float model makes of real input.
+OUTSIDE_THE_COMPILER = ("models/train_", "models/tasks/", "models/architectures/export.py")
 RUNTIMES = {"onnxruntime", "tvm", "openvino", "torch"}
 
 
