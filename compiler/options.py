@@ -31,6 +31,7 @@ FIELD_OF_FLAG = {
     "max-size": "max_size_mb",
     "max-memory": "max_memory_gb",
     "tune": "tune_minutes",
+    "recover": "recover_minutes",
 }
 PATH_FIELDS = ("out", "plan", "cache")
 
@@ -46,6 +47,7 @@ class CompileOptions:
     max_drop: the metric may fall by so much, absolute;  max_latency_ms, max_size_mb: hard budgets
     best_effort: write the best found even over budget;  pareto: the plans that no other beats, too
     tune_minutes: for measuring kernels, by runtimes that write their own;  tuner: rpc://HOST:PORT/KEY to measure there
+    recover_minutes: for teaching the pruned float model what the original answers
     portable: standard ONNX operators only
     plan: apply this plan and search nothing;  shape: input name -> fixed shape
     max_memory_gb: what statistics and kept activations take, beside the models and their sessions, in 1e9 bytes
@@ -67,6 +69,7 @@ class CompileOptions:
     pareto: bool = False
     tune_minutes: float = 0.0
     tuner: str | None = None
+    recover_minutes: float = 0.0
     portable: bool = False
     plan: Path | None = None
     shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -242,6 +245,7 @@ def _check_numbers(options: CompileOptions) -> None:
         ("max-latency", options.max_latency_ms, 0, True),
         ("max-size", options.max_size_mb, 0, True),
         ("tune", options.tune_minutes, 0, False),
+        ("recover", options.recover_minutes, 0, False),
         ("workers", options.workers, 1, False),
         ("seed", options.seed, 0, False),
         ("max-memory", options.max_memory_gb, 0, True),

@@ -100,6 +100,7 @@ compile_options = stacked(
         "--pareto", is_flag=True, default=None, help="Write every plan no other beats in time, size and accuracy, too."
     ),
     click.option("--tune", type=float, metavar="MINUTES", help="Time for kernel tuning [default: 0]."),
+    click.option("--recover", type=float, metavar="MINUTES", help="Teach a pruned model what the original answers."),
     click.option("--tuner", metavar="rpc://HOST:PORT/KEY", help="Tune on the devices of TVM's RPC tracker there."),
     click.option("--portable", is_flag=True, default=None, help="Only operators of the standard ONNX domain."),
     click.option("--plan", metavar="plan.json", help="Apply this plan, search nothing."),
