@@ -18,7 +18,7 @@ else:
 ROOT = Path(__file__).parent.parent
 PARTS = ("compiler", "passes", "backends", "models")
 # Training scripts, exports, and tasks whose samples or labels are what the float model makes of real input.
-OUTSIDE_THE_COMPILER = ("models/train_", "models/tasks/", "models/architectures/export.py")
+OUTSIDE_THE_COMPILER = ("models/train_", "models/tasks/", "models/architectures/export.py", "compiler/recover/")
 RUNTIMES = {"onnxruntime", "tvm", "openvino", "torch"}
 
 
