@@ -88,13 +88,15 @@ class _State:
         self._inverse = inverse
         self._squares = squares
         self._at = at  # [channels, m] columns of both
+        self._stays = np.ones(len(inverse), bool)
 
     @staticmethod
     def of(reader: Reader, damping: float) -> _State | _Independent:
         if reader.moments.ndim == 1:
             return _Independent(fluctuation([reader]))
         inverse, weight = np.linalg.inv(damped(reader.moments, damping)), reader.alive()
-        return _State((inverse + inverse.T) / 2.0, weight.T @ weight, reader.positions)
+        inverse += inverse.T
+        return _State(inverse / 2.0, weight.T @ weight, reader.positions)
 
     def increases(self, left: NDArray[np.intp]) -> Floats:
         """[left]: what removing one channel costs."""
@@ -105,20 +107,26 @@ class _State:
         return found
 
     def remove(self, leaving: NDArray[np.intp]) -> float:
-        """Take channels out, the others take over; what it costs."""
+        """Take channels out, the others take over; what it costs. Rows that are gone stay, as zeros, till half are."""
         gone = self._at[leaving].reshape(-1)
         own = np.linalg.inv(self._inverse[np.ix_(gone, gone)])
         among = self._squares[np.ix_(gone, gone)]
-        cost = float(np.einsum("mn,mn->", own, among))
-        stays = np.ones(len(self._inverse), bool)
-        stays[gone] = False
-        across = self._inverse[np.ix_(gone, stays)]
+        across = self._inverse[gone]
         taken = own @ across
-        mixed = self._squares[np.ix_(stays, gone)] @ taken
-        self._inverse = self._inverse[np.ix_(stays, stays)] - across.T @ taken
-        self._squares = self._squares[np.ix_(stays, stays)] - mixed - mixed.T + taken.T @ among @ taken
-        self._at = (np.cumsum(stays) - 1)[self._at]  # of channels that are gone: any column
-        return cost
+        self._inverse -= across.T @ taken
+        half = (self._squares[gone] - (among @ taken) / 2.0).T @ taken
+        self._squares -= half
+        self._squares -= half.T
+        self._stays[gone] = False
+        if 2 * int(self._stays.sum()) <= len(self._stays):
+            self._compact()
+        return float(np.einsum("mn,mn->", own, among))
+
+    def _compact(self) -> None:
+        self._at = (np.cumsum(self._stays) - 1)[self._at]  # of channels that are gone: any column
+        both = np.ix_(self._stays, self._stays)
+        self._inverse, self._squares = self._inverse[both], self._squares[both]
+        self._stays = np.ones(len(self._inverse), bool)
 
 
 class _Independent:
