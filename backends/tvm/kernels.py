@@ -12,6 +12,8 @@ from tvm import IRModule, te, tirx
 
 from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.legalize_conv import direct, pack
+from lwc.backends.tvm.legalize_int8 import packed as packed_bytes
+from lwc.backends.tvm.legalize_int8 import sums_of
 from lwc.backends.tvm.legalize_product import panel_product, panels
 from lwc.backends.tvm.legalize_tiles import BITS
 from lwc.backends.tvm.legalize_winograd import pack as pack_transformed
@@ -20,6 +22,7 @@ from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.pipeline import generate
 from lwc.backends.tvm.schedules import scheduled
 from lwc.backends.tvm.schedules.conv_plan import Conv
+from lwc.backends.tvm.schedules.int8 import Sums
 from lwc.backends.tvm.schedules.product_tile import Sizes
 from lwc.backends.tvm.schedules.winograd_plan import Winograd
 from lwc.backends.tvm.tile_blocks import Product, configuration, packed_weight, padded_shape
@@ -45,6 +48,8 @@ def build(signature: Any, candidate: Any, machine: Machine, inputs: list[Array])
 
 def work(signature: Any) -> float:
     """Multiplications of one run, or steps like them."""
+    if isinstance(signature, Sums):
+        return work(signature.conv)
     if isinstance(signature, Conv):
         return float(signature.batch * signature.out_height * signature.out_width * signature.out_channels
                      * signature.steps)  # fmt: skip
@@ -70,14 +75,23 @@ def operands(signature: Any, candidate: Any, seed: int = 0) -> tuple[list[Array]
         sizes = (conv.channels, conv.height, conv.width) if conv.planes else (conv.height, conv.width, conv.channels)
         data = _floats(random, conv.batch, *sizes)
         weight = _floats(random, conv.out_channels, conv.kernel_height, conv.kernel_width, conv.group_in)
-        out = np.zeros((conv.batch, conv.out_height, conv.out_width, conv.out_channels), np.float32)
+        out = np.zeros(_outputs(conv), np.float32)
         transformed = isinstance(candidate, Winograd)
         return [data, pack_transformed(weight, candidate) if transformed else pack(weight, conv, candidate)], out
+    if isinstance(signature, Sums):
+        conv = signature.conv
+        data = _numbers(random, signature.data, conv.batch, conv.height, conv.width, conv.channels)
+        weight = _numbers(random, "int8", conv.out_channels, conv.kernel_height, conv.kernel_width, conv.channels)
+        return [data, packed_bytes(weight, signature, candidate)], np.zeros(_outputs(conv), np.int32)
     if isinstance(signature, Sizes):
         data = _floats(random, signature.rows, signature.depth)
         weight = _floats(random, signature.depth, signature.columns)
         return [data, panels(weight, candidate.width)], np.zeros((signature.rows, signature.columns), np.float32)
     return _of_tiles(signature, candidate, random)
+
+
+def _outputs(conv: Conv) -> tuple[int, int, int, int]:
+    return conv.batch, conv.out_height, conv.out_width, conv.out_channels
 
 
 def _of_tiles(product: Product, block: Any, random: np.random.Generator) -> tuple[list[Array], Array]:
@@ -99,9 +113,12 @@ def _function(signature: Any, candidate: Any, inputs: list[Array]) -> tirx.PrimF
     if isinstance(signature, Product):
         return kernel(signature, candidate)
     data, weight = (
-        te.placeholder(array.shape, "float32", name=name)
+        te.placeholder(array.shape, str(array.dtype), name=name)
         for array, name in zip(inputs, ("data", "weight"), strict=True)
     )
+    if isinstance(signature, Sums):
+        shape = _outputs(signature.conv)
+        return te.create_prim_func([data, weight, sums_of(data, weight, signature, candidate, shape)])
     if isinstance(signature, Conv):
         write = winograd if isinstance(candidate, Winograd) else direct
         return te.create_prim_func([data, weight, write(data, weight, signature, candidate)])

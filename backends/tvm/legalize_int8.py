@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from lwc.backends.tvm.fusion import OUT_ELEMENTWISE_FUSABLE
 from lwc.backends.tvm.legalize_conv import channel_by_channel
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile, candidates, cycles
-from lwc.backends.tvm.schedules.int8 import ANNOTATION, steps
+from lwc.backends.tvm.schedules.int8 import ANNOTATION, Sums, steps
 from lwc.backends.tvm.schedules.int8_dot import Dot
 
 TILE_BYTES = 64  # of a row
@@ -127,38 +127,44 @@ def _dense(
     machine: Machine,
 ) -> relax.Expr:  # fmt: skip
     """weight [o, ky, kx, c];  sums of what `_prepared` gave, with the sign put right"""
-    tile, shape = _tile(conv, dot, machine), _sizes(call)
-    sums = bb.call_te(
-        lambda data, weight: _sums(data, weight, conv, tile, dot, shape), x, relax.const(_packed(weight, tile, dot)),
+    sums, shape = Sums(conv, dot.data_type, dot.together), _sizes(call)
+    tile = _tile(sums, dot, machine)
+    found = bb.call_te(
+        lambda data, weight: sums_of(data, weight, sums, tile, shape), x, relax.const(packed(weight, sums, tile)),
         primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}, primfunc_name_hint="bytes",
     )  # fmt: skip
     given = str(call.args[0].ty.dtype)
     if given == dot.data_type:
-        return sums
+        return found
     total = weight.astype(np.int32).sum(axis=(1, 2, 3), dtype=np.int32) * SIGN
     correction = (total if given == "uint8" else -total).reshape([1] * (len(shape) - 1) + [-1])
-    return relax.op.add(bb.emit(sums), relax.const(correction))
+    return relax.op.add(bb.emit(found), relax.const(correction))
 
 
-def _tile(conv: Conv, dot: Dot, machine: Machine) -> Tile:
-    """As of a float convolution whose steps take as many bytes at once as the instruction does."""
-    like = replace(conv, channels=steps(conv, dot.together), kernel_width=1)
-    small = (tile for tile in candidates(like, machine) if tile.pixels * tile.channels < MOST_SUMS)
-    found = min(small, key=lambda tile: cycles(like, tile, machine))
-    return found if found.lanes == dot.lanes else Tile(found.pixels, 1, dot.lanes)
+def _tile(sums: Sums, dot: Dot, machine: Machine) -> Tile:
+    """The tile measured fastest; else as of a float convolution whose steps take as many bytes as the instruction."""
+    like = replace(sums.conv, channels=steps(sums.conv, sums.together), kernel_width=1)
+    whole = (
+        tile if tile.lanes == dot.lanes else replace(tile, vectors=1, lanes=dot.lanes)
+        for tile in candidates(like, machine)
+    )  # fmt: skip
+    small = (tile for tile in whole if tile.pixels * tile.channels < MOST_SUMS)
+    return machine.tuned.best(sums, small, lambda tile: cycles(like, tile, machine))
 
 
-def _packed(weight: NDArray[np.int8], tile: Tile, dot: Dot) -> NDArray[np.int8]:
+def packed(weight: NDArray[np.int8], sums: Sums, tile: Tile) -> NDArray[np.int8]:
     """weight [o, ky, kx, c] -> [blocks, ky, steps, channels of a tile x together], zeros beyond."""
     o, ky, run = weight.shape[0], weight.shape[1], weight.shape[2] * weight.shape[3]
-    blocks, count = math.ceil(o / tile.channels), math.ceil(run / dot.together)
-    padded = np.zeros((blocks * tile.channels, ky, count * dot.together), np.int8)
+    blocks, count = math.ceil(o / tile.channels), math.ceil(run / sums.together)
+    padded = np.zeros((blocks * tile.channels, ky, count * sums.together), np.int8)
     padded[:o, :, :run] = weight.reshape(o, ky, run)
-    split = padded.reshape(blocks, tile.channels, ky, count, dot.together).transpose(0, 2, 3, 1, 4)
+    split = padded.reshape(blocks, tile.channels, ky, count, sums.together).transpose(0, 2, 3, 1, 4)
     return np.ascontiguousarray(split).reshape(blocks, ky, count, -1)
 
 
-def _sums(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile, dot: Dot, shape: Sequence[int]) -> te.Tensor:
+def sums_of(data: te.Tensor, weight: te.Tensor, sums: Sums, tile: Tile, shape: Sequence[int]) -> te.Tensor:
+    """The sums [*shape] as schedules.int8 knows them. data: padded;  weight: packed for the tile"""
+    conv, together = sums.conv, sums.together
     ky, run = (te.reduce_axis((0, size)) for size in (conv.kernel_height, conv.kernel_width * conv.channels))
 
     def element(*at: Any) -> Any:
@@ -168,12 +174,10 @@ def _sums(data: te.Tensor, weight: te.Tensor, conv: Conv, tile: Tile, dot: Dot, 
             column = x * conv.stride_x + run // conv.channels
             outer = [n, y * conv.stride_y + ky * conv.dilation_y, column]
         value = data(*outer, run % conv.channels).astype("int32")
-        factor = weight[
-            o // tile.channels, ky, run // dot.together, o % tile.channels * dot.together + run % dot.together
-        ]
+        factor = weight[o // tile.channels, ky, run // together, o % tile.channels * together + run % together]
         return te.sum(value * factor.astype("int32"), axis=[ky, run])
 
-    annotation = [*conv.numbers(), tile.pixels, tile.vectors, tile.lanes]
+    annotation = [*conv.numbers(), *astuple(tile)]
     return te.compute(shape, element, name="bytes", attrs={ANNOTATION: annotation})
 
 

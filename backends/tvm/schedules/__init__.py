@@ -20,6 +20,7 @@ from lwc.backends.tvm.schedules.planes import planes
 from lwc.backends.tvm.schedules.product import product
 from lwc.backends.tvm.schedules.recurrent import recurrent
 from lwc.backends.tvm.schedules.reduction import reduction
+from lwc.backends.tvm.schedules.sampled import sampled
 from lwc.backends.tvm.schedules.separable import separable
 from lwc.backends.tvm.schedules.tiles import tiles
 from lwc.backends.tvm.schedules.vector_math import vector_math
@@ -42,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     product,
     reduction,
     planes,
+    sampled,
     loops,
 )
 

@@ -15,6 +15,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import TensorLoad
 
+from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.pointwise import follows, ravel, unravel
 from lwc.backends.tvm.schedules.product import Product, Tiles, product_of
@@ -31,7 +32,16 @@ def attention(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     parts = _parts(found) if found else None
     if parts is None or any(step.buffer in set(func.params) for step in parts.inner):
         return None
-    return _written(func, parts, machine)
+    fitting = _rows(parts, machine)
+    chunk = machine.tuned.best(Fused.of(func), _chunks(parts, fitting), lambda chunk: abs(chunk.rows - fitting))
+    return _written(func, parts, chunk.rows, machine)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """rows: that a task does at once"""
+
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,9 @@ class _Parts:
         return [self.first.step, *self.scores, *self.rows]
 
 
-def _written(func: tirx.PrimFunc, parts: _Parts, machine: Machine) -> tirx.PrimFunc:
+def _written(func: tirx.PrimFunc, parts: _Parts, count: int, machine: Machine) -> tirx.PrimFunc:
     batch_extents, row_extents = parts.first.batch, parts.first.rows
     batches, total = math.prod(batch_extents), math.prod(row_extents)
-    count = min(total, _rows(parts, machine))
     chunks = math.ceil(total / count)
     scored = (parts.scores[-1] if parts.scores else parts.first.step).buffer
     first = Tiles(parts.first, parts.scores, {scored}, machine, count)
@@ -103,7 +112,15 @@ def _parts(found: Sequence[Step]) -> _Parts | None:
 def _rows(parts: _Parts, machine: Machine) -> int:
     """Rows whose scores, and what softmax makes of them, lie in the first-level cache."""
     wide = sum(not step.reduced for step in parts.rows) + 1
-    return max(machine.l1_bytes // (4 * wide * parts.first.columns) // LEAST_ROWS, 1) * LEAST_ROWS
+    fitting = max(machine.l1_bytes // (4 * wide * parts.first.columns) // LEAST_ROWS, 1) * LEAST_ROWS
+    return min(fitting, math.prod(parts.first.rows))
+
+
+def _chunks(parts: _Parts, fitting: int) -> list[Chunk]:
+    """As many rows as fit the cache, or a power of two of them."""
+    total = math.prod(parts.first.rows)
+    powers = (LEAST_ROWS << k for k in range(total.bit_length()))
+    return [Chunk(rows) for rows in sorted({fitting, *(rows for rows in powers if rows <= total)})]
 
 
 def _all(tiles: Tiles, batch: tirx.Expr, start: tirx.Expr) -> tirx.Stmt:

@@ -33,12 +33,21 @@ def bytes_product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None
     result = epilogue(s)
     if result is None:
         return None
-    *numbers, pixels, vectors, lanes = (int(number) for number in found.annotations[ANNOTATION])
+    numbers = [int(number) for number in found.annotations[ANNOTATION]]
     kernel = Bytes(
-        Conv.of(numbers), Tile(pixels, vectors, lanes), data, weight, *result, machine, outer,
+        Conv.of(numbers[:-4]), Tile(*numbers[-4:]), data, weight, *result, machine, outer,
         Dot.of(machine, str(data.dtype)),
     )  # fmt: skip
     return with_nest(func, kernel.body(), [])
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What tuning knows the kernel by. data: of type uint8 or int8;  together: bytes that are multiplied at once"""
+
+    conv: Conv
+    data: str
+    together: int
 
 
 @dataclass(frozen=True)

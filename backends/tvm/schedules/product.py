@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from tvm import tirx
 
+from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.inline import inlined
 from lwc.backends.tvm.schedules.pointwise import follows, stored, unravel
@@ -29,7 +30,7 @@ PANEL, CODED = "lwc.panel", "lwc.coded"
 
 def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """A product of two float matrices, of many, or any reduction along columns, with elementwise steps after it."""
-    found = steps(func)
+    given, found = func, steps(func)
     if found and not found[0].reduced:
         func = inlined(func)
         found = steps(func)
@@ -40,9 +41,10 @@ def product(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         return None
     if CODED in found[0].annotations:  # the other registers hold words, scales and offsets
         machine = replace(machine, registers=machine.registers * 3 // 4)
-    tiles = Tiles(shape, found[1:], set(func.params), machine)
-    counts = (math.prod(shape.batch), tiles.panels, tiles.row_tiles)
     work = math.prod((*shape.step.extents, *shape.step.lengths))
+    of = Fused.of(given) if worth_threads(work) and not shape.panel else None
+    tiles = Tiles(shape, found[1:], set(func.params), machine, of=of)
+    counts = (math.prod(shape.batch), tiles.panels, tiles.row_tiles)
 
     def task(number: tirx.Var) -> tirx.Stmt:
         return tiles.at(*unravel(number, counts))
@@ -95,16 +97,17 @@ class Tiles:
     """The tiles of one product.
 
     sums: a tile's, in registers;  panels, row_tiles: how many tiles along columns and rows
-    rows: how many of the product's rows are tiled, all where none are named
+    rows: how many of the product's rows are tiled, all where none are named;  of: as `tile` has it
     """
 
     def __init__(
-        self, shape: Product, rest: Sequence[Step], outputs: Collection[tirx.Buffer], machine: Machine, rows: int = 0
-    ) -> None:
+        self, shape: Product, rest: Sequence[Step], outputs: Collection[tirx.Buffer], machine: Machine, rows: int = 0,
+        of: object = None,
+    ) -> None:  # fmt: skip
         self.shape, self.rest, self.outputs = shape, rest, outputs
         self.rows = rows or math.prod(shape.rows)
         depth, packed = math.prod(shape.step.lengths), bool(shape.panel)
-        self.tile: Tile = tile(machine, self.rows, shape.columns, depth, width=shape.panel, padded=packed)
+        self.tile: Tile = tile(machine, self.rows, shape.columns, depth, width=shape.panel, padded=packed, of=of)
         self.row_tiles = math.ceil(self.rows / self.tile.rows)
         self.panels = math.ceil(shape.columns / self.tile.width)
         self.sums = tirx.decl_buffer((self.tile.rows * self.tile.width,), "float32", "sums", scope="local")

@@ -38,10 +38,13 @@ class Tile:
         return self.vectors * self.lanes
 
 
-def tile(machine: Machine, rows: int, columns: int, depth: int, *, width: int = 0, padded: bool = True) -> Tile:
+def tile(
+    machine: Machine, rows: int, columns: int, depth: int, *, width: int = 0, padded: bool = True, of: object = None
+) -> Tile:
     """The tile that was measured fastest for a product of `rows` x `columns` sums over `depth`, or takes fewest cycles.
 
     width: of a panel that is packed already;  padded: whether a panel may reach beyond the last column
+    of: what tuning knows a product by whose right operand is not packed; None where it is not tuned
     """
     lanes = _lanes(machine, columns, padded=padded) if not width else math.gcd(width, machine.lanes)
     candidates = [
@@ -53,9 +56,9 @@ def tile(machine: Machine, rows: int, columns: int, depth: int, *, width: int = 
     def cost(found: Tile) -> float:
         return _cycles(found, machine, rows, columns, depth)
 
-    if not padded:
-        return min(candidates, key=cost)
-    return machine.tuned.best(Sizes(rows, columns, depth), candidates, cost, again=width > 0)
+    if padded:
+        of = Sizes(rows, columns, depth)
+    return min(candidates, key=cost) if of is None else machine.tuned.best(of, candidates, cost, again=width > 0)
 
 
 def _lanes(machine: Machine, columns: int, *, padded: bool) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.ir import TensorLoad
 
+from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.schedules.inline import inlined
 from lwc.backends.tvm.schedules.pointwise import ravel, unravel
@@ -29,11 +31,12 @@ from lwc.backends.tvm.schedules.steps import Step, loads, replaced, steps, uses
 
 # Vectors of partial results: as many as hide an addition's latency.
 PARTIAL = 4
+PARTIALS = (1, 2, 4, 8, 16)
 
 
 def reduction(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """Steps over the same rows, at least one of them a reduction of whole rows."""
-    func = inlined(func)
+    given, func = func, inlined(func)
     found = steps(func)
     if not found or not any(step.reduced for step in found):
         return None
@@ -48,10 +51,28 @@ def reduction(func: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
         for step in found
         if step.buffer not in outputs
     }
-    nests = Rows(found, len(rows), machine.lanes, own)
-    work = max(math.prod((*step.extents, *step.lengths)) for step in found)
-    body = parallel(math.prod(rows), lambda task: nests.at(unravel(task, rows)), worth=work >= WORTH_ELEMENTS)
+    worth = max(math.prod((*step.extents, *step.lengths)) for step in found) >= WORTH_ELEMENTS
+    partial = _partial(given, found, machine) if worth else PARTIAL
+    nests = Rows(found, len(rows), machine.lanes, own, partial)
+    body = parallel(math.prod(rows), lambda task: nests.at(unravel(task, rows)), worth=worth)
     return with_nest(func, body, [*own.values(), *nests.partial])
+
+
+@dataclass(frozen=True)
+class Partial:
+    """How many vectors of partial results a reduction has."""
+
+    vectors: int
+
+
+def _partial(func: tirx.PrimFunc, found: Sequence[Step], machine: Machine) -> int:
+    """The number measured fastest; no more than a row has vectors."""
+    longest = max(step.lengths[-1] for step in found if step.reduced)
+    fitting = [Partial(count) for count in PARTIALS if count * machine.lanes <= longest]
+    if len(fitting) < 2:
+        return PARTIAL
+    usual = PARTIAL if Partial(PARTIAL) in fitting else 1
+    return machine.tuned.best(Fused.of(func), fitting, lambda partial: abs(partial.vectors - usual)).vectors
 
 
 def shared_rows(found: Sequence[Step]) -> tuple[int, ...] | None:
@@ -97,13 +118,14 @@ class Rows:
     """What is done for one row.
 
     depth: how many leading axes say which;  own: buffers that hold one row in place of all, by the one that held all
-    partial: the buffers that reductions need besides
+    vectors: of a reduction's partial results;  partial: the buffers that hold them
     """
 
     def __init__(
-        self, found: Sequence[Step], depth: int, lanes: int, own: Mapping[tirx.Buffer, tirx.Buffer]
-    ) -> None:
-        self.steps, self.depth, self.lanes, self.own = found, depth, lanes, own
+        self, found: Sequence[Step], depth: int, lanes: int, own: Mapping[tirx.Buffer, tirx.Buffer],
+        vectors: int = PARTIAL,
+    ) -> None:  # fmt: skip
+        self.steps, self.depth, self.lanes, self.own, self.vectors = found, depth, lanes, own, vectors
         self.partial: list[tirx.Buffer] = []
         # What divides every element of a row divides 1 instead, once.
         self.totals = {step.buffer for step in found if step.reduced and str(step.buffer.dtype) == "float32"}
@@ -130,7 +152,7 @@ class Rows:
     def _reduced(self, step: Step, row: list[tirx.Expr]) -> tirx.Stmt:
         """The step's one result for this row."""
         length = step.lengths[-1]
-        count = PARTIAL if length >= PARTIAL * self.lanes else 1
+        count = self.vectors if length >= self.vectors * self.lanes else 1
         partial = tirx.decl_buffer((count * self.lanes,), step.buffer.dtype, "partial", scope="local")
         self.partial.append(partial)
         point = self._first(step, row)

@@ -17,7 +17,7 @@ pytest.importorskip("tvm")
 import tvm
 
 from lwc.backends.tvm.build import Tvm
-from lwc.backends.tvm.database import Database, Record
+from lwc.backends.tvm.database import Database, Record, place
 from lwc.backends.tvm.fused import Fused
 from lwc.backends.tvm.importer import import_model
 from lwc.backends.tvm.kernels import NAME, agree, build, operands
@@ -25,9 +25,12 @@ from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.race import Local
 from lwc.backends.tvm.schedules import product_tile
 from lwc.backends.tvm.schedules.conv_plan import Conv, Tile
+from lwc.backends.tvm.schedules.int8 import Sums
+from lwc.backends.tvm.schedules.int8_dot import Dot
 from lwc.backends.tvm.schedules.product_tile import Sizes
+from lwc.backends.tvm.schedules.sampled import Draw, drawn
 from lwc.backends.tvm.tasks import Task, find_tasks, joined
-from lwc.backends.tvm.testing import graph
+from lwc.backends.tvm.testing import functions, graph
 from lwc.backends.tvm.tile_blocks import Block, Product
 from lwc.backends.tvm.tune import Gain, Tuner
 from lwc.backends.tvm.tuning import tune_models
@@ -322,6 +325,90 @@ def test_a_fused_function_is_known_by_what_it_computes_and_its_candidates_comput
     first, *others = (computed(found.signature, candidate, machine) for candidate in found.candidates[:4])
     assert np.abs(first).max() > 1
     assert all(agree(first, other) for other in others)
+
+
+def test_a_function_that_no_rule_takes_is_sampled(tmp_path: Path) -> None:
+    """What a draw wins is kept, and the next compile draws the same."""
+    weight = weights(w=(8, 8, 3, 3, 3))
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 6)
+    deep = Model.from_proto(graph([node], (1, 8, 6, 6, 16), weight), "deep")
+    target = replace(host(), tuned=tmp_path)
+    (found,) = find_tasks(import_model(deep), Machine.of(target))
+    assert isinstance(found.signature, Fused)
+    assert found.chosen == found.candidates[0] == Draw(0)
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, 6, 6, 16), np.float32)}
+    before = Tvm().session(deep, target).run(feeds)["y"]
+
+    class EighthIsBest(Local):
+        """Builds, runs and compares in truth."""
+
+        def race(self, signature: Any, candidates: Sequence[Any]) -> list[float | None]:
+            times = super().race(signature, candidates)
+            return [
+                seconds and 1.0 + abs(each.number - 8) for each, seconds in zip(candidates, times, strict=True)
+            ]  # fmt: skip
+
+    racer, database = EighthIsBest(Machine.of(target), 1), Database(tmp_path)
+    cut = replace(found, candidates=found.candidates[:10])
+    tuner = Tuner(racer, place(target), lambda _: None, lambda record: database.add([record]), Silent())
+    assert tuner.tune([cut], 300.0).speedup == 9.0
+    racer.close()
+    (record,) = database.records().values()
+    assert (record.signature, record.choice) == (repr(found.signature), (8,))
+    machine = Machine.of(target)
+    assert find_tasks(import_model(deep), machine)[0].chosen == Draw(8)
+    again, twice = (drawn(found.signature.func, machine, 8) for _ in range(2))
+    tvm.ir.assert_structural_equal(again, twice)
+    (built,) = functions(deep.to_proto(), machine).values()
+    assert built.script().count("T.parallel(") == again.script().count("T.parallel(") > 0
+    assert "meta_schedule" in built.script()
+    assert agree(before, Tvm().session(deep, target).run(feeds)["y"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2, 2), (1, 8, 1, 1, 16)])
+def test_small_functions_are_not_sampled(shape: tuple[int, ...]) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 6)
+    proto = graph([node], shape, weights(w=(1, shape[1], 3, 3, 3)))
+    assert find_tasks(import_model(Model.from_proto(proto, "shallow")), Machine.of(host())) == []
+
+
+@pytest.mark.parametrize(
+    ("operators", "kind", "count"),
+    [
+        (["MatMul x k s", "Softmax s p", "MatMul p v y"], "Chunk", 3),
+        (["Softmax x y"], "Partial", 4),
+        (["Transpose x t", "MatMul t x y"], "Tile", 10),
+    ],
+)
+def test_candidates_of_fused_functions_compute_the_same(operators: Sequence[str], kind: str, count: int) -> None:
+    shape = (1, 4, 64, 256)
+    given = weights(k=(1, 4, 256, 48), v=(1, 4, 48, 32)) if kind == "Chunk" else {}
+    nodes = [helper.make_node(op, names[:-1], names[-1:]) for op, *names in map(str.split, operators)]
+    if kind == "Tile":
+        nodes[0].attribute.append(helper.make_attribute("perm", [0, 1, 3, 2]))
+    machine = Machine.of(host())
+    found = find_tasks(import_model(Model.from_proto(graph(nodes, shape, given), kind)), machine)
+    (task,) = [each for each in found if type(each.chosen).__name__ == kind]
+    assert len(task.candidates) >= count
+    assert task.chosen == task.candidates[0]
+    first, *others = (computed(task.signature, each, machine) for each in task.candidates[:count])
+    assert np.abs(first).max() > 0
+    assert all(agree(first, other) for other in others)
+
+
+def test_tiles_of_bytes_compute_the_same() -> None:
+    machine = replace(Machine.of(host()), tiles=False)
+    dot = Dot.of(machine, "uint8")
+    sums = Sums(Conv(1, 9, 9, 24, 7, 7, 40, 3, 3, 1, 1, 0, 0, 1, 1, 1), dot.data_type, dot.together)
+    tiles = [Tile(2, 1, dot.lanes), Tile(3, 2, dot.lanes, 8), Tile(7, 1, dot.lanes, 16)]
+    data = operands(sums, tiles[0])[0][0]
+    first, *others = (computed(sums, tile, machine) for tile in tiles)
+    assert all(np.array_equal(first, other) for other in others)
+    random = np.random.default_rng(0)  # as operands drew them
+    random.integers(0, 255, data.shape, "uint8", endpoint=True)
+    kernel = random.integers(-128, 127, (40, 3, 3, 24), "int8", endpoint=True).astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(data.astype(int), (3, 3), (1, 2))
+    assert np.array_equal(first, np.einsum("nyxcij,oijc->nyxo", windows, kernel))
 
 
 def test_another_epilogue_is_another_kernel() -> None:
