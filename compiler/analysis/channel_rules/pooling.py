@@ -38,6 +38,6 @@ def resize(node: ir.Node, walk: Walk) -> None:
         else:
             walk.pin(node, [axis, made[k]], "it is resized")
     for element, place in enumerate(resized):
-        if sizes is not None and walk.known(made[place]):
+        if sizes is not None and made[place] is not None:
             walk.follows(node, 3, [made[place]], element, len(resized))
     walk.give(node, made)

@@ -41,7 +41,7 @@ def reshape(node: ir.Node, walk: Walk) -> None:
     """Axes pair in blocks of as many values; within a block they are one product. The shape that is read follows."""
     made = _reshaped(node, walk)
     for k, axis in enumerate(made):
-        if axis != walk.unknown:
+        if axis is not None:
             walk.follows(node, 1, [axis], k, len(made))
 
 
@@ -116,7 +116,7 @@ def expand(node: ir.Node, walk: Walk) -> None:
         made[-k] = axis if axis is not None else made[-k]
     length = shape.shape[0]
     for k in range(1, length + 1):
-        if made[-k] != walk.unknown:
+        if made[-k] is not None:
             walk.follows(node, 1, [made[-k]], length - k, length)
     walk.give(node, made)
 
@@ -169,7 +169,7 @@ def constant_of_shape(node: ir.Node, walk: Walk) -> None:
     """One number everywhere: any channel leaves."""
     made = walk.fresh(node.outputs[0])
     for k, axis in enumerate(made):
-        if axis != walk.unknown:
+        if axis is not None:
             walk.follows(node, 0, [axis], k, len(made))
     if node.outputs[0].shape is not None:
         walk.give(node, made)

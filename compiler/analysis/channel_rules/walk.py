@@ -158,7 +158,7 @@ class Walk:
     def follows(
         self, node: ir.Node, where: int | str, axes: Sequence[Axis], element: int | None = None, length: int = 1
     ) -> None:
-        """A number of the node is the size of these axes together."""
+        """A number of the node is the size of these axes together, which are not None; those of unknown size are not."""
         terms = tuple(axis for axis in axes if axis is not None)
         if self.unknown not in terms:
             self.sizes.append(Size(node, where, element, length, terms))
