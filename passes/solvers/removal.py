@@ -95,8 +95,8 @@ def _best_rows(
     return np.stack([left for left, _ in candidates])[best, rows], np.stack([b for _, b in candidates])[best, rows]
 
 
-def _least_squares(weight: Floats, moments: Floats, kept: Mask) -> Floats:
-    """W_K + W_R C_RK C_KK^-1, damped: ridge regression towards W_K, which is never worse than W_K."""
+def explained_by(weight: Floats, moments: Floats, kept: Mask) -> Floats:
+    """W_K + W_R C_RK C_KK^-1 [out, kept], damped: ridge regression towards W_K, which is never worse than W_K."""
     among, across = moments[np.ix_(kept, kept)], moments[np.ix_(kept, ~kept)]
     taken: Floats = solve(among, across @ weight[:, ~kept].T)
     return weight[:, kept] + taken.T
@@ -116,7 +116,7 @@ def _merge(weight: Floats, moments: Floats, kept: Mask) -> Floats:
 
 
 _SOLVERS: dict[str, Callable[[Floats, Floats, Mask], Floats]] = {
-    "least-squares": _least_squares,
-    "obs": _least_squares,
+    "least-squares": explained_by,
+    "obs": explained_by,
     "merge": _merge,
 }
