@@ -90,11 +90,15 @@ class Shrunk:
 
     constants: per read of an initializer, by axis, what stays
     sizes: per input or attribute of a node, the numbers there
+    numbered: per input that holds positions on an axis, what stays of it
+    defaults: attributes that have to be written
     values: of what nodes make, by axis, what stays
     """
 
     constants: Mapping[tuple[ir.Node, int], Mapping[int, Mask]]
     sizes: Mapping[tuple[ir.Node, int | str], Sequence[Number]]
+    numbered: Mapping[tuple[ir.Node, int], Mask]
+    defaults: Mapping[tuple[ir.Node, str], float]
     values: Mapping[ir.Value, Mapping[int, Mask]]
 
 
@@ -130,7 +134,17 @@ class Channels:
         walk, kept = self._walk, self._kept(removed)
         constants = {read: masks for read, axes in walk.constants.items() if (masks := self._masks(axes, kept))}
         values = {value: masks for value, axes in walk.values.items() if (masks := self._masks(axes, kept))}
-        return Shrunk(constants, self._sizes(kept), values)
+        numbered = {
+            (item.node, item.index): masks[0]
+            for item in walk.numbered
+            if (masks := self._masks((item.axis,), kept))
+        }
+        defaults = {
+            (item.node, item.attribute): item.value
+            for item in walk.defaults
+            if self._masks((item.axis,), kept)
+        }
+        return Shrunk(constants, self._sizes(kept), numbered, defaults, values)
 
     def _sizes(self, kept: Mapping[Term, Mask]) -> dict[tuple[ir.Node, int | str], list[Number]]:
         """All numbers of every vector in which one changes."""
@@ -185,11 +199,13 @@ def _visit(node: ir.Node, walk: Walk) -> None:
     left = [output for output in node.outputs if output not in walk.values]
     if not left and node.outputs:
         return
-    words = "a shape is unknown" if not ranks else "it is cut at run time" if rule else "there is no rule for it"
+    captured = list(_captured(node))
+    words = "there is no rule for it" if not captured else "a subgraph reads it, or makes it"
+    words = "a shape is unknown" if not ranks else "it is cut at run time, or in a way of its own" if rule else words
     for index in present(node):
         if _has_rank(walk, node.inputs[index]):
             walk.pin(node, walk.axes(node, index), words)
-    for value in (*left, *_captured(node)):
+    for value in (*left, *captured):
         if _has_rank(walk, value):
             walk.pin(node, walk.of(value), words)
 

@@ -25,7 +25,11 @@ def shrink(model: ir.Model, shrunk: Shrunk, names: Names) -> None:
             _set_attribute(node, where, numbers)
         else:
             _set_vector(node, where, numbers, names)
+    for (node, attribute), number in shrunk.defaults.items():
+        node.attributes[attribute] = ir.AttrFloat32(attribute, number)
     _slice_constants(shrunk, names)
+    for (node, index), mask in shrunk.numbered.items():
+        _renumber(node, index, mask, names)
     for value, masks in shrunk.values.items():
         if value.shape is not None and not value.is_initializer():
             sizes = [int(masks[k].sum()) if k in masks else dim for k, dim in enumerate(value.shape)]
@@ -67,6 +71,18 @@ def _slice_constants(shrunk: Shrunk, names: Names) -> None:
             for node, index in readers:
                 node.replace_input_with(index, own)
         _forget(value)
+
+
+def _renumber(node: ir.Node, index: int, mask: Mask, names: Names) -> None:
+    """Positions on an axis become those on what stays of it."""
+    value = node.inputs[index]
+    array = constant_array(value)
+    assert value is not None
+    assert array is not None
+    numbers = np.where(array < 0, array + len(mask), array)
+    left = (np.cumsum(mask) - 1)[numbers].astype(array.dtype)
+    node.replace_input_with(index, _new_constant(value, left, node, names))
+    _forget(value)
 
 
 def _forget(value: ir.Value) -> None:

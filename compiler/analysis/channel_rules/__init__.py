@@ -9,8 +9,17 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
+from lwc.compiler.analysis.channel_rules.attention import attention, multi_head, rotary
 from lwc.compiler.analysis.channel_rules.elementwise import NARY, UNARY, elementwise, of_first
-from lwc.compiler.analysis.channel_rules.joins import concat, gather, pad, slice_, split
+from lwc.compiler.analysis.channel_rules.joins import concat, pad, slice_, split
+from lwc.compiler.analysis.channel_rules.lookups import (
+    compress,
+    gather,
+    gather_elements,
+    gather_nd,
+    scatter_elements,
+    scatter_nd,
+)
 from lwc.compiler.analysis.channel_rules.normalizations import (
     group_normalization,
     instance_normalization,
@@ -20,11 +29,13 @@ from lwc.compiler.analysis.channel_rules.normalizations import (
     per_channel,
     pick,
     reduction,
+    skip_layer_normalization,
     softmax,
     top_k,
 )
-from lwc.compiler.analysis.channel_rules.pooling import global_pool, pool, resize
+from lwc.compiler.analysis.channel_rules.pooling import columns_to_image, global_pool, pool, resize, sampled
 from lwc.compiler.analysis.channel_rules.products import convolution, einsum, gemm, matmul, transposed_convolution
+from lwc.compiler.analysis.channel_rules.quantization import dynamic, linear
 from lwc.compiler.analysis.channel_rules.recurrent import recurrent
 from lwc.compiler.analysis.channel_rules.views import (
     constant_of_shape,
@@ -50,7 +61,7 @@ _REDUCTIONS = (
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(UNARY, of_first),
-    **dict.fromkeys(("Dropout", "CastLike"), of_first),
+    **dict.fromkeys(("Dropout", "CastLike", "Bernoulli", "RandomNormalLike", "RandomUniformLike"), of_first),
     **dict.fromkeys(NARY, elementwise),
     "Conv": convolution,
     "ConvTranspose": transposed_convolution,
@@ -62,6 +73,11 @@ RULES: Mapping[str, Rule] = {
     "Slice": slice_,
     "Pad": pad,
     "Gather": gather,
+    "GatherND": gather_nd,
+    "GatherElements": gather_elements,
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
+    "Compress": compress,
     "Transpose": transpose,
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,
@@ -76,6 +92,8 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pool),
     **dict.fromkeys(("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"), global_pool),
     **dict.fromkeys(("Resize", "Upsample"), resize),
+    **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool"), sampled),
+    "Col2Im": columns_to_image,
     "BatchNormalization": per_channel,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
@@ -87,6 +105,15 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("ArgMax", "ArgMin"), pick),
     "TopK": top_k,
     **dict.fromkeys(("LSTM", "GRU", "RNN"), recurrent),
+    "Attention": attention,
+    "RotaryEmbedding": rotary,
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), linear),
+    "DynamicQuantizeLinear": dynamic,
+    **dict.fromkeys(("com.microsoft.Gelu", "com.microsoft.QuickGelu"), of_first),
+    **dict.fromkeys(("com.microsoft.BiasGelu", "com.microsoft.FastGelu"), elementwise),
+    "com.microsoft.SkipLayerNormalization": skip_layer_normalization,
+    "com.microsoft.SkipSimplifiedLayerNormalization": skip_layer_normalization,
+    "com.microsoft.MultiHeadAttention": multi_head,
 }
 
 

@@ -127,11 +127,3 @@ def pad(node: ir.Node, walk: Walk) -> None:
         parts = ([ends[0]] if added[0] else []) + [axes[place]] + ([ends[1]] if added[1] else [])
         made[place] = walk.stack(parts)
     walk.give(node, made)
-
-
-def gather(node: ir.Node, walk: Walk) -> None:
-    """Entries of an axis are looked up: these stay, what an entry consists of leaves."""
-    axes, indices = walk.axes(node, 0), walk.axes(node, 1)
-    place = from_front(node.attributes.get_int("axis", 0), len(axes))
-    walk.pin(node, [axes[place]], "its entries are looked up by number")
-    walk.give(node, (*axes[:place], *indices, *axes[place + 1 :]))

@@ -70,11 +70,20 @@ def softmax(node: ir.Node, walk: Walk) -> None:
 
 
 def neighbours(node: ir.Node, walk: Walk) -> None:
-    """LRN, CumSum and the like: a channel is computed from those beside it."""
-    x = walk.axes(node, 0)
-    place = 1 if node.op_type == "LRN" else None
-    walk.pin(node, x if place is None else [x[place]], "channels are computed from those beside them")
+    """LRN, CumSum: a channel is computed from those beside it."""
+    x, places = walk.axes(node, 0), [1] if node.op_type == "LRN" else integers(node, "", 1)
+    walk.pin(node, x if places is None else [x[k] for k in places], "channels are computed from those beside them")
     walk.give(node, x)
+
+
+def skip_layer_normalization(node: ir.Node, walk: Walk) -> None:
+    """com.microsoft: the sum of two inputs and a bias is normalized over the last axis; the last output is the sum."""
+    biased = 4 if node.op_type == "SkipLayerNormalization" else 3
+    indices = [k for k in range(len(node.inputs)) if input_at(node, k) is not None]
+    x = broadcast(walk, node, [walk.axes(node, k) for k in indices if k <= biased])
+    walk.averages(x[-1:])
+    for output in range(len(node.outputs)):
+        walk.give(node, (*x[:-1], None) if output in (1, 2) else x, output)
 
 
 def reduced(axes: Axes, gone: set[int], keep: bool) -> Axes:

@@ -40,6 +40,25 @@ class Size:
     terms: tuple[Term, ...]
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """A constant input that holds numbers of positions on an axis."""
+
+    node: ir.Node
+    index: int
+    axis: Term
+
+
+@dataclass(frozen=True)
+class Default:
+    """An attribute that is absent, and would mean another number than this one if the axis shrank."""
+
+    node: ir.Node
+    attribute: str
+    value: float
+    axis: Term
+
+
 @dataclass
 class Walk:
     """Axes are asked for and given by the rules, node by node in the graph's order.
@@ -56,6 +75,8 @@ class Walk:
     summed: list[tuple[At, ...]] = field(default_factory=list)
     averaged: list[Term] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
+    numbered: list[Numbered] = field(default_factory=list)
+    defaults: list[Default] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.unknown = self.terms.atom(0)
@@ -158,10 +179,20 @@ class Walk:
     def follows(
         self, node: ir.Node, where: int | str, axes: Sequence[Axis], element: int | None = None, length: int = 1
     ) -> None:
-        """A number of the node is the size of these axes together, which are not None; those of unknown size are not."""
+        """A number of the node is the size of these axes together. Nothing is said where one of them is unknown."""
         terms = tuple(axis for axis in axes if axis is not None)
         if self.unknown not in terms:
             self.sizes.append(Size(node, where, element, length, terms))
+
+    def numbers(self, node: ir.Node, index: int, axis: Axis) -> None:
+        """The integers of this constant input are positions on the axis."""
+        if axis is not None:
+            self.numbered.append(Numbered(node, index, axis))
+
+    def defaults_to(self, node: ir.Node, attribute: str, value: float, axis: Axis) -> None:
+        """Without the attribute the node takes this number, which it computes from the size of the axis."""
+        if attribute not in node.attributes and axis is not None and axis != self.unknown:
+            self.defaults.append(Default(node, attribute, value, axis))
 
     def reason(self, node: ir.Node, words: str) -> Reason:
         return Reason(node.op_type, node.name or "", words)
