@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,9 +88,10 @@ def backend_lines(proof: Proof, refused: Mapping[str, str]) -> Iterator[dict[str
     """What each candidate backend gave, or why it gave nothing."""
     kept = proof.kept.backend.name
     for name, ms in proof.raced.items():
-        reasons = [f"{r.name}: {r.reason}" for r in proof.rejected if r.backend == name]
+        reasons = [f"{titled(r.name, r.plan)}: {r.reason}" for r in proof.rejected if r.backend == name]
         if name == kept:
-            reasons.insert(0, f"kept: {proof.kept.name}")
+            reasons = [f"kept: {titled(proof.kept.name, proof.kept.plan)}", *slower_ones(proof), *reasons]
+            reasons += [proof.reach] if proof.reach else []
         yield {"name": name, "median_ms": ms, "reason": "; ".join(reasons) or "slower"}
     lost = dict.fromkeys(r.backend for r in proof.rejected if r.backend not in proof.raced)
     for name in lost:
@@ -96,6 +99,24 @@ def backend_lines(proof: Proof, refused: Mapping[str, str]) -> Iterator[dict[str
         yield {"name": name, "median_ms": None, "reason": "; ".join(reasons)}
     for name, reason in refused.items():
         yield {"name": name, "median_ms": None, "reason": reason}
+
+
+def slower_ones(proof: Proof) -> list[str]:
+    """Candidates of the kept runtime that were raced and not tried any further, with their times."""
+    kept, tried = proof.kept, [(r.name, r.backend, r.plan) for r in proof.rejected]
+    return [
+        f"{titled(each.name, each.plan)}: {ms:.3f} ms"
+        for each, ms in proof.times
+        if each.backend.name == kept.backend.name
+        and (each.name, each.plan) != (kept.name, kept.plan)
+        and (each.name, each.backend.name, each.plan) not in tried
+    ]
+
+
+def titled(name: str, plan: Plan) -> str:
+    """A candidate's name, with what its plan chooses."""
+    counts = Counter(choice.name for choice in plan.choices.values())
+    return f"{name} ({', '.join(f'{count} {choice}' for choice, count in counts.items())})" if counts else name
 
 
 def write_artifact(folder: Path, proof: Proof, report: CompileReport) -> None:
@@ -108,7 +129,10 @@ def write_artifact(folder: Path, proof: Proof, report: CompileReport) -> None:
 
 def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Revert]) -> tuple[SiteReport, ...]:
     """One line per site, in the graph's order, with the choice and why.  model: with the sizes of a sample"""
-    taken_back = {revert.site: revert.reason for revert in reverted}
+    taken_back: dict[Site, str] = {}
+    for revert in reverted:
+        known = taken_back.get(revert.site)
+        taken_back[revert.site] = f"{known}; {revert.reason}" if known else revert.reason
     sites = dict.fromkeys((*space.options, *plan.choices))
     order = {node.name: (k, node) for k, node in enumerate(model.graph)}
     lines = []
@@ -121,8 +145,8 @@ def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Reve
                 site.op,
                 site.kind,
                 choice.name,
-                option.loss if option else None,
-                option.ms if option else None,
+                _known(option.loss) if option else None,
+                _known(option.ms) if option else None,
                 parameters(order[site.name][1]),
                 macs(order[site.name][1]),
                 taken_back.get(site) or _reason(space, site, choice),
@@ -131,10 +155,16 @@ def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Reve
     return tuple(lines)
 
 
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
 def _reason(space: Space, site: Site, choice: Choice) -> str:
     if site not in space.options:
         return "the plan says so"
     floating = space.options[site][0]
+    if math.isnan(floating.ms):
+        return "no plan with another choice was raced" if isinstance(choice, Float) else "timed in the whole model"
     if not isinstance(choice, Float):
         ms = space.option(site, choice).ms
         why = ", for fewer crossings or bytes" if ms > floating.ms else ""

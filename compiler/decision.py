@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lwc import backends
 from lwc.compiler.core.errors import BadPlan, UnsupportedOperator
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan, Scaling
+from lwc.compiler.elsewhere import boldest, located, untimed
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
@@ -32,6 +33,7 @@ class Decision:
     """What was decided for one runtime: the plan, the space it was chosen from, what was taken back on the way.
 
     done: about an interval of the drop that straddles the budget
+    listed: what was offered where nothing was timed site by site, its milliseconds unknown
     """
 
     prepared: Prepared
@@ -39,6 +41,12 @@ class Decision:
     space: Space
     reverted: tuple[Revert, ...] = ()
     done: str = ""
+    listed: Space = field(default_factory=lambda: Space({}))
+
+    @property
+    def shown(self) -> Space:
+        """What the report lists."""
+        return self.space if self.space.options else self.listed
 
 
 def decide_for_all(
@@ -157,8 +165,9 @@ def decide_elsewhere(
 ) -> list[Decision]:
     """For a runtime that compiles too long to be asked about every plan; the proof measures what comes of it there.
 
-    Its plans: what was decided for the reference, as far as it executes that; short floats everywhere, where it has
-    them as a property of the whole model; all in float.
+    Its plans: what was decided for the reference, as far as it executes that; the asked format, or int8 where nothing
+    was decided, wherever the budget allows; short floats everywhere, where it has them as a property of the whole
+    model; all in float.
     """
     executed = place.target.choices
     source = next((d for d in decided if d.prepared.backend.name == place.reference.name), None)
@@ -169,8 +178,27 @@ def decide_elsewhere(
     decider = Decider(bench, numbers, _wanted(options))
     decider.find_sites()
     short = {site: c for site, choices in decider.offered.items() for c in choices if is_hint(c, place.target)}
-    plans = [replace(source.plan, choices=choices) for choices in (kept, short, {})]
-    return [Decision(place, plan, Space({}), source.reverted) for plan in plans if not bench.refusal(plan)]
+    bold = boldest(source.space, executed, options.precision, numbers, decided=bool(kept))
+    on_reference = workbench(place.on(place.reference))
+    with timings.stage("verify", "Verifying on held-out samples"):
+        held, reverted = revert_until(
+            bold,
+            source.space,
+            lambda plan: not on_reference.refusal(plan) and judge.holds(on_reference.session(plan)),
+            f"the metric falls by more than {options.max_drop:g} on held-out samples",
+            decider.wanted.objective,
+        )
+    on_reference.close()
+    reverted = [*located(source.reverted, place.reference.name), *reverted]
+    wished = [replace(source.plan, choices=kept), held, replace(source.plan, choices=short), Plan()]
+    plans = [replace(plan, scalings=place.scalings) for plan in wished]
+    refused = {plan.digest(): bench.refusal(plan) for plan in plans}
+    for plan in plans:
+        if reason := refused[plan.digest()]:
+            reverted += [Revert(site, choice, reason) for site, choice in plan.choices.items()]
+    listed = untimed(decider.offered, source.space, executed)
+    runnable = [plan for plan in plans if not refused[plan.digest()]]
+    return [Decision(place, plan, Space({}), tuple(reverted), listed=listed) for plan in runnable]
 
 
 def _ratio_of_bytes(space: Space) -> Callable[[Plan, Plan], float]:
@@ -222,7 +250,7 @@ def search_space(
 
 def _wanted(options: CompileOptions) -> Wanted:
     objective: Objective = options.objective  # type: ignore[assignment]
-    return Wanted(options.precision, objective, options.max_drop, options.seed)
+    return Wanted(options.precision, objective=objective, max_drop=options.max_drop, seed=options.seed)
 
 
 def workbench(prepared: Prepared) -> Workbench:

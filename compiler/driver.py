@@ -56,9 +56,9 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
             check_budgets(proof, options)
         chosen = deciding(decisions, proof)
         proof = noted(proof, chosen)
-        reverted = (*chosen.reverted, *rejected_choices(chosen, proof))
+        reverted = (*chosen.reverted, *lost_choices(decisions, proof))
         front = write_front(chosen, numbers, judge, folder, options, timings) if options.pareto else ()
-        report = assemble_report(prepared, chosen.space, reverted, skipped, refused, proof, options, timings, front)
+        report = assemble_report(prepared, chosen.shown, reverted, skipped, refused, proof, options, timings, front)
         write_artifact(folder, proof, report)
     return Artifact.open(out, check=False)
 
@@ -143,17 +143,31 @@ def noted(proof: Proof, decision: Decision) -> Proof:
     return replace(proof, accuracy=replace(proof.accuracy, note=note))
 
 
-def rejected_choices(decision: Decision, proof: Proof) -> list[Revert]:
-    """The plan's choices, when the proof rejected the plan as a whole."""
-    if proof.kept.plan == decision.plan:
-        return []
-    reason = next(
-        (r.reason for r in proof.rejected if r.name == "plan" and r.backend == decision.prepared.backend.name), ""
-    )
-    plan = decision.plan
-    return (
-        [Revert(site, choice, f"the whole plan: {reason}") for site, choice in plan.choices.items()] if reason else []
-    )
+def lost_choices(decisions: Sequence[Decision], proof: Proof) -> list[Revert]:
+    """Choices of plans for the runtime kept that another candidate was kept for, where that has left them in float."""
+    plans = [d.plan for d in decisions if d.prepared.backend.name == proof.kept.backend.name]
+    lost = {plan.digest(): plan for plan in plans if plan.digest() != proof.kept.plan.digest()}
+    return [
+        Revert(site, choice, reason)
+        for plan in lost.values()
+        if (reason := why_lost(plan, proof))
+        for site, choice in plan.choices.items()
+        if site not in proof.kept.plan.choices
+    ]
+
+
+def why_lost(plan: Plan, proof: Proof) -> str:
+    """What the proof found of a plan as a whole on the runtime kept; empty where it did not try it."""
+    kept = proof.kept
+    for each in proof.rejected:
+        if (each.name, each.backend, each.plan) == ("plan", kept.backend.name, plan):
+            return f"the whole plan: {each.reason}"
+    times = {(each.name, each.backend.name, each.plan.digest()): ms for each, ms in proof.times}
+    mine = times.get(("plan", kept.backend.name, plan.digest()))
+    if mine is None:
+        return ""
+    other = times.get((kept.name, kept.backend.name, kept.plan.digest()), proof.latency.compiled.median_ms)
+    return f"the whole plan takes {mine:.3f} ms, the {kept.name} {other:.3f} ms"
 
 
 def check_budgets(proof: Proof, options: CompileOptions) -> None:

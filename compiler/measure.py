@@ -27,41 +27,60 @@ BOOTSTRAP = 1000
 STREAMING_BOOTSTRAP = 200  # a streaming metric is recomputed for each resample
 
 
-def latency(sessions: Sequence[Session], feeds: Feeds, *, seconds: float = 2.0, min_blocks: int = 4) -> list[Latency]:
+def latency(
+    sessions: Sequence[Session], feeds: Feeds | Sequence[Feeds], *, seconds: float = 2.0, min_blocks: int = 4
+) -> list[Latency]:
     """Run the sessions in alternating blocks, so that drift of the machine hits all alike.
 
+    feeds: one sample, or several to run in turn, of which the result is the mean over samples
     seconds: time to spend on each session, or min_blocks if those take longer
     returns medians in the order of `sessions`
     """
+    samples = [feeds] if isinstance(feeds, Mapping) else list(feeds)
     for session in sessions:
-        session.run(feeds)
-    times: list[list[float]] = [[] for _ in sessions]
+        for sample in samples:
+            session.run(sample)
+    times = [_Turns(samples) for _ in sessions]
     order = list(range(len(sessions)))
     end, blocks = time.perf_counter() + seconds * len(sessions), 0
-    while blocks < min_blocks or time.perf_counter() < end:
+    while blocks < min_blocks or time.perf_counter() < end or not all(each.complete for each in times):
         for k in order:
-            times[k].extend(_run_block(sessions[k], feeds))
+            times[k].run_block(sessions[k])
         order.reverse()
         blocks += 1
-    return [_summary(series) for series in times]
+    return [each.summary() for each in times]
 
 
-def _run_block(session: Session, feeds: Feeds) -> list[float]:
-    settled = 0
-    series: list[float] = []
-    begin = time.perf_counter()
-    while len(series) < LEAST_RUNS or time.perf_counter() < begin + BLOCK_S:
-        start = time.perf_counter()
-        session.run(feeds)
-        if settled < SETTLE_RUNS and start < begin + SETTLE_S:
-            settled += 1
-        else:
-            series.append(1e3 * (time.perf_counter() - start))
-    return series
+class _Turns:
+    """Times of one session over samples that come in turn, from block to block."""
 
+    def __init__(self, samples: Sequence[Feeds]) -> None:
+        self._samples = samples
+        self._times: list[list[float]] = [[] for _ in samples]
+        self._next = 0
 
-def _summary(times_ms: Sequence[float]) -> Latency:
-    return Latency(float(np.median(times_ms)), float(np.percentile(times_ms, 90)), len(times_ms))
+    @property
+    def complete(self) -> bool:
+        return all(self._times)
+
+    def run_block(self, session: Session) -> None:
+        settled = counted = 0
+        begin = time.perf_counter()
+        while counted < LEAST_RUNS or time.perf_counter() < begin + BLOCK_S:
+            at = self._next % len(self._samples)
+            start = time.perf_counter()
+            session.run(self._samples[at])
+            if settled < SETTLE_RUNS and start < begin + SETTLE_S:
+                settled += 1
+            else:
+                self._times[at].append(1e3 * (time.perf_counter() - start))
+                counted += 1
+                self._next += 1
+
+    def summary(self) -> Latency:
+        """The mean over samples of each one's median and 90th percentile."""
+        median, most = (float(np.mean([np.percentile(series, q) for series in self._times])) for q in (50, 90))
+        return Latency(median, most, sum(map(len, self._times)))
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import onnx_ir as ir
 
 from lwc import backends, passes
@@ -25,6 +24,7 @@ from lwc.compiler.core.target import Target, find_target
 from lwc.compiler.data import Calibration, synthesize
 from lwc.compiler.measure import representative
 from lwc.compiler.metrics import Metric, Outputs, Sample, find_metric
+from lwc.compiler.mix import Shapes, frequent_shapes, mixed, shapes_of
 from lwc.compiler.options import PRECISIONS, CompileOptions
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.decide import PRECISIONS as FORMATS
@@ -64,7 +64,9 @@ class Prepared:
     apply: makes forks with plans applied
     search, held_out: disjoint samples (the same one when there is only one)
     scalings: what was done to the cleaned model since
-    originals: outputs of the original, per part and sample;  feeds: the sample latency is measured on
+    originals: outputs of the original, per part and sample;  feeds: the sample that search measures latency on
+    shapes: those of inputs that runtimes should compile for, most frequent first
+    mix: held-out samples that the proof measures latency on, in turn; `feeds` alone where all have one shape
     """
 
     original: Model
@@ -80,15 +82,12 @@ class Prepared:
     held_out: Calibration
     originals: Mapping[str, Spool]
     feeds: Sample
+    shapes: tuple[Shapes, ...]
+    mix: tuple[Sample, ...]
     cache: Cache
     key: tuple[str, ...]
     skipped: tuple[Skip, ...]
     scalings: tuple[Scaling, ...] = ()
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the arrays that latency is measured on."""
-        return {name: array.shape for name, array in self.feeds.items() if isinstance(array, np.ndarray)}
 
     def on(self, backend: Backend) -> Prepared:
         """The same workplace with another runtime on it."""
@@ -128,6 +127,8 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
     with timings.stage("canonicalize", "Cleaning the graph"):
         clean, skipped = clean_model(original, target)
     metric = find_metric(options.metric, class_outputs(clean, originals["search"][0]))
+    feeds = representative(search, inputs)
+    shapes = frequent_shapes(search, inputs, feeds)
     return Prepared(
         original=original,
         clean=clean,
@@ -141,11 +142,20 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
         search=search,
         held_out=held_out,
         originals=originals,
-        feeds=representative(search, inputs),
+        feeds=feeds,
+        shapes=shapes,
+        mix=_timed(held_out, inputs, shapes, feeds),
         cache=Cache(options.cache_folder),
         key=_cache_key(clean, calibration, metric, backend, target, options),
         skipped=skipped,
     )
+
+
+def _timed(held_out: Calibration, inputs: Sequence[str], shapes: Sequence[Shapes], feeds: Sample) -> tuple[Sample, ...]:
+    found = [shapes_of(sample, inputs) for sample in held_out]
+    if len(shapes) == 1 and all(each == shapes[0] for each in found):
+        return (feeds,)
+    return tuple(held_out[k] for k in mixed(found, shapes))
 
 
 def reference_backend(options: CompileOptions) -> Backend:

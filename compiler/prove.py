@@ -21,6 +21,7 @@ from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import Target
 from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_memory, score
 from lwc.compiler.metrics import Outputs, Sample
+from lwc.compiler.mix import Shapes, reach
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared
 from lwc.compiler.search.interval import Verdict, stated, verdict_of
@@ -38,7 +39,7 @@ class Candidate:
     """A model that could be handed out, on the runtime it was made for.
 
     least_speedup: below it the next candidate is tried
-    shapes: of the inputs, for runtimes that compile for shapes
+    shapes: of the inputs, the most frequent first, for runtimes that compile for shapes
     """
 
     name: str
@@ -47,7 +48,7 @@ class Candidate:
     least_speedup: float
     backend: Backend
     target: Target
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Sequence[Shapes] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Rejected:
     name: str
     backend: str
     reason: str
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Proof:
     """What was measured of the candidate that was kept.
 
     raced: median milliseconds of the best candidate of each backend, side by side; of the kept one's, its own
+    times: median milliseconds of all candidates that were raced
     inputs, outputs: of its session;  activation_bytes: of one run, where its runtime plans them
+    reach: for which shapes it was compiled, in one sentence; empty where all are
     """
 
     kept: Candidate
@@ -80,6 +84,8 @@ class Proof:
     inputs: Sequence[Port]
     outputs: Sequence[Port]
     activation_bytes: int | None = None
+    times: Sequence[tuple[Candidate, float]] = ()
+    reach: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,18 +147,19 @@ def prove(
         original = _build(input_candidate(prepared), Path(aside) / "original", portable=False)
         *bold, safest = candidates
         entries, failed = _build_all(bold, Path(aside), options.portable)
-        times = race(entries, prepared.feeds)
+        times = race(entries, prepared.mix)
         rejected: dict[bool, list[Rejected]] = {True: [], False: []}
         last = functools.cache(lambda: _build(safest, Path(aside) / "safest", options.portable))
         for entry, strict, final in _turns(_ordered(entries, times, options.objective), last, options.limited):
             if _large([original, *entries]):
                 original.close()
             judged, fidelity = judge.judge(entry.session)
-            pair = _compare_latency(original, entry, prepared.feeds)
+            pair = _compare_latency(original, entry, prepared.mix)
             reason = _against(judged, pair, entry, original, options, strict=strict)
             if not reason or final:
                 break
-            rejected[strict].append(Rejected(entry.candidate.name, entry.candidate.backend.name, reason))
+            lost = entry.candidate
+            rejected[strict].append(Rejected(lost.name, lost.backend.name, reason, lost.plan))
             if _large([original, *entries]):
                 entry.close()
         raced = {**_best_of_each(entries, times), entry.candidate.backend.name: pair.compiled.median_ms}
@@ -166,6 +173,8 @@ def prove(
     return Proof(
         entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, before, after,
         (*failed, *rejected[strict]), raced, inputs, outputs, _activations(entry.candidate.backend, folder),
+        [(each.candidate, ms) for each, ms in zip(entries, times, strict=True)],
+        reach(entry.candidate.backend, folder, prepared.held_out),
     )  # fmt: skip
 
 
@@ -184,7 +193,7 @@ def _turns(
         yield last(), strict, not strict
 
 
-def race(entries: Sequence[_Entry], feeds: Sample) -> list[float]:
+def race(entries: Sequence[_Entry], feeds: Sequence[Sample]) -> list[float]:
     """Median milliseconds of each, in alternating blocks; of large models one after the other."""
     if not _large(entries):
         return [found.median_ms for found in latency([e.session for e in entries], feeds, seconds=RACE_SECONDS)]
@@ -216,7 +225,7 @@ def _best_of_each(entries: Sequence[_Entry], times: Sequence[float]) -> dict[str
     return best
 
 
-def _compare_latency(original: _Entry, compiled: _Entry, feeds: Sample) -> LatencyPair:
+def _compare_latency(original: _Entry, compiled: _Entry, feeds: Sequence[Sample]) -> LatencyPair:
     """Both in alternating blocks where they fit; speedup is the ratio of the medians."""
     before: Latency
     if not _large([original, compiled]):
@@ -295,7 +304,7 @@ def _build_all(candidates: Sequence[Candidate], folder: Path, portable: bool) ->
         except LwcError as error:
             if k == len(candidates) - 1 and not entries:
                 raise
-            failed.append(Rejected(candidate.name, candidate.backend.name, error.message))
+            failed.append(Rejected(candidate.name, candidate.backend.name, error.message, candidate.plan))
     return entries, failed
 
 

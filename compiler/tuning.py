@@ -11,6 +11,7 @@ from lwc.compiler.prepare import Timings, runtimes
 from lwc.compiler.prove import Candidate
 
 SECONDS = 60.0  # in a minute
+TUNED_SHAPES = 1  # of each candidate, the most frequent: others would take their share of the time
 
 
 def refuse_tuning(options: CompileOptions) -> None:
@@ -29,6 +30,7 @@ def tune(candidates: Sequence[Candidate], options: CompileOptions, timings: Timi
             timings.progress.note("No candidate runs on kernels that can be tuned.")
         for name, first in found.items():
             assert isinstance(first.backend, TunesKernels)
-            models = [(each.model, each.shapes) for each in candidates if each.backend.name == name]
+            own = [each for each in candidates if each.backend.name == name]
+            models = [(each.model, shapes) for each in own for shapes in each.shapes[:TUNED_SHAPES] or ({},)]
             seconds = SECONDS * options.tune_minutes / len(found)
             first.backend.tune(models, first.target, seconds, timings.progress, options.tuner)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tvm
 
@@ -13,7 +15,7 @@ from lwc import backends
 from lwc.backends.serving import MODEL_FILE, blame, refuse_foreign, tapped
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.bundle import bundle
-from lwc.backends.tvm.chain import load_parts, open_part, open_parts, planned_bytes, store_parts
+from lwc.backends.tvm.chain import PROGRAM, load_parts, open_part, open_parts, planned_bytes, store_parts
 from lwc.backends.tvm.compiled import refusal
 from lwc.backends.tvm.cut import Part, cut
 from lwc.backends.tvm.errors import convert
@@ -24,6 +26,7 @@ from lwc.backends.tvm.profile import profile
 from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
 from lwc.backends.tvm.toolchain import is_native
 from lwc.backends.tvm.tuning import tune_models
+from lwc.backends.tvm.weights import WeightsFile
 from lwc.compiler.core.backend import Backend, BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
@@ -31,6 +34,8 @@ from lwc.compiler.core.plan import BFloat16, Float, StaticInt8, Weight4, Weight8
 from lwc.compiler.core.progress import Progress
 from lwc.compiler.core.target import Target
 
+WEIGHTS = f"{PROGRAM}.weights"  # of all programs
+SECONDS_FOR_MORE = 30.0  # to compile for more than one set of shapes
 CONTENTS = "parts.json"  # the signature, and for each set of shapes the parts in the order they run
 KEPT_CHOICES = (Float.name, StaticInt8.name, Weight8.name, Weight4.name)
 
@@ -116,21 +121,26 @@ class Tvm:
     def build(self, model: Model, target: Target, options: BuildOptions) -> tuple[str, ...]:
         """Write model.onnx, libraries made of it for the shapes in the options, and what they are.
 
-        Without shapes for a model that leaves them open, it is compiled when it is first run. With code for a processor
-        that is not of this machine's kind comes the runtime for it.
+        All after the first as far as SECONDS_FOR_MORE allow. Without shapes for a model that leaves them open, it is
+        compiled when it is first run. With code for a processor that is not of this machine's kind comes the runtime
+        for it.
         Raises UnsupportedOperator, BadInput, MissingDependency.
         """
         if options.portable:
             refuse_foreign(model)
         model.save(options.folder / MODEL_FILE, external_data=options.external_data)
         signature = Signature.of(model)
-        shapes = shapes_of(signature, options.shapes)
-        variants = []
-        if shapes is not None:
+        variants: list[dict[str, Any]] = []
+        weights = WeightsFile(options.folder / WEIGHTS)
+        start = time.perf_counter()
+        for shapes in _distinct(signature, options.shapes):
+            if variants and time.perf_counter() > start + SECONDS_FOR_MORE:
+                break
+            name = f"{PROGRAM}.shape{len(variants)}" if variants else PROGRAM
             parts = self.parts(fixed(model, shapes), target)
-            variants.append({"shapes": shapes, "parts": store_parts(parts, target, options.folder)})
-            if not is_native(Machine.of(target).triple):
-                bundle(options.folder, Machine.of(target).triple)
+            variants.append({"shapes": shapes, "parts": store_parts(parts, target, options.folder, weights, name)})
+        if variants and not is_native(Machine.of(target).triple):
+            bundle(options.folder, Machine.of(target).triple)
         contents = {"signature": json.loads(signature.to_json()), "variants": variants}
         (options.folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         return tuple(sorted(path.name for path in options.folder.iterdir()))
@@ -139,6 +149,12 @@ class Tvm:
         """Of what `build` wrote: the parts that TVM runs; None where it was built for no shapes."""
         variants = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))["variants"]
         return planned_bytes(variants[0]["parts"], folder) if variants else None
+
+    def built_for(self, folder: Path) -> Sequence[Mapping[str, tuple[int, ...]]]:
+        """Shapes of the inputs that `build` compiled for, in the order they were asked for."""
+        contents = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        names = [port.name for port in Signature.from_json(json.dumps(contents["signature"])).inputs]
+        return [dict(zip(names, map(tuple, variant["shapes"]), strict=True)) for variant in contents["variants"]]
 
     def load(self, folder: Path, target: Target) -> Session:
         """Open what `build` wrote. Raises BadInput when it is not there or cannot be read.
@@ -172,6 +188,12 @@ class Tvm:
     def parts(self, model: Model, target: Target) -> Sequence[Part]:
         """What runs one after the other: here the whole model. model: of fixed shapes"""
         return (Part(model, True),)
+
+
+def _distinct(signature: Signature, given: Sequence[Mapping[str, tuple[int, ...]]]) -> Sequence[Shapes]:
+    """Complete ones, each once; those of the signature where they are all fixed."""
+    found = (shapes_of(signature, shapes) for shapes in (*given, {}))
+    return list(dict.fromkeys(shapes for shapes in found if shapes is not None))
 
 
 def _reference() -> Backend:

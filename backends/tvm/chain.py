@@ -16,6 +16,7 @@ from lwc.backends.tvm.export import activation_bytes, export, load
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import Program
 from lwc.backends.tvm.session import TvmSession, copied
+from lwc.backends.tvm.weights import WeightsFile
 from lwc.compiler.core.backend import Array, Feeds, Port, Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import Target
@@ -65,17 +66,21 @@ def open_part(part: Part, target: Target) -> Session:
     return _started(compile_model(part.model, target), Signature.of(part.model), part.model.name)
 
 
-def store_parts(parts: Sequence[Part], target: Target, folder: Path) -> list[str]:
+def store_parts(
+    parts: Sequence[Part], target: Target, folder: Path, weights: WeightsFile | None = None, program: str = PROGRAM
+) -> list[str]:
     """Write each part into the folder; returns the names it is found by: of a program, or of an ONNX file.
 
-    The first program is called PROGRAM, as if it were the only one. Raises LwcError.
+    The first is called `program`, as if it were the only one. weights: of all of them, and of others in the folder
+    Raises LwcError.
     """
     programs = [k for k, part in enumerate(parts) if part.taken]
     names = []
     for k, part in enumerate(parts):
-        name = PROGRAM if programs[:1] == [k] else f"{PROGRAM}.{k}"
+        name = program if programs[:1] == [k] else f"{program}.{k}"
         if part.taken:
-            export(compile_model(part.model, target), Signature.of(part.model), folder, Machine.of(target), name)
+            code, machine = compile_model(part.model, target), Machine.of(target)
+            export(code, Signature.of(part.model), folder, machine, name, weights)
         else:
             name += ONNX
             part.model.save(folder / name)

@@ -19,7 +19,7 @@ from lwc.compiler.core.model import Model
 log = logging.getLogger(__name__)
 
 STEADY_RUNS = 3  # so many times in a row shapes must come to be compiled for, once others were
-MOST_SHAPES = 4
+MOST_SHAPES = 4  # that are compiled for while it runs, besides those that are ready
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -43,7 +43,8 @@ class Specialized:
         self.outputs: tuple[Port, ...] = signature.outputs
         self._frozen = signature.frozen
         self._name = name
-        self._own = OrderedDict(ready)
+        self._ready = dict(ready)
+        self._own: OrderedDict[Shapes, Session] = OrderedDict()
         self._make, self._otherwise = make, otherwise
         self._general: Session | None = None
         self._last: Shapes = ()
@@ -65,16 +66,18 @@ class Specialized:
         """What runs these shapes. Raises what compiling raises where nothing else takes them."""
         self._streak = self._streak + 1 if shapes == self._last else 1
         self._last = shapes
+        if shapes in self._ready:
+            return self._ready[shapes]
         if shapes in self._own:
             self._own.move_to_end(shapes)
             return self._own[shapes]
-        if self._otherwise is not None and (self._make is None or (self._own and self._streak < STEADY_RUNS)):
+        if self._otherwise is not None and (self._make is None or (self._known and self._streak < STEADY_RUNS)):
             return self._any()
         assert self._make is not None
         try:
             made = self._make(shapes)
         except LwcError as error:
-            if self._otherwise is None or not self._own:
+            if self._otherwise is None or not self._known:
                 raise
             log.info("%s: %s stays with what takes any shapes: %s", self._name, shapes, error)
             made = self._any()
@@ -82,6 +85,10 @@ class Specialized:
             self._own.popitem(last=False)
         self._own[shapes] = made
         return made
+
+    @property
+    def _known(self) -> bool:
+        return bool(self._ready or self._own)
 
     def _any(self) -> Session:
         assert self._otherwise is not None

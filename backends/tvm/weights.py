@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tvm
@@ -41,15 +41,31 @@ def lift_weights(mod: IRModule) -> tuple[IRModule, list[Any]]:
     return result, lifter.tensors
 
 
-def write_weights(tensors: Sequence[Any], path: Path) -> tuple[Place, ...]:
-    """Write the tensors one behind the other; returns their places."""
-    places = []
-    with path.open("wb") as file:
-        for tensor in tensors:
+class WeightsFile:
+    """A file for the weights of one program, or of several, in which equal ones lie once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offsets: dict[bytes, int] = {}
+
+    def write(self, tensors: Sequence[Any]) -> tuple[Place, ...]:
+        """Write the tensors one behind the other, behind those that are there; returns their places."""
+        if not tensors:
+            return ()
+        with self.path.open("ab") as file:
+            return tuple(
+                Place(str(tensor.dtype), tuple(int(dim) for dim in tensor.shape), self._offset(tensor, file))
+                for tensor in tensors
+            )
+
+    def _offset(self, tensor: Any, file: BinaryIO) -> int:
+        content = _bytes_of(tensor).data
+        digest = blake2b(content).digest()
+        if digest not in self._offsets:
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            places.append(Place(str(tensor.dtype), tuple(int(dim) for dim in tensor.shape), file.tell()))
-            file.write(_bytes_of(tensor).data)
-    return tuple(places)
+            self._offsets[digest] = file.tell()
+            file.write(content)
+        return self._offsets[digest]
 
 
 def map_weights(places: Sequence[Place], path: Path) -> list[Any]:

@@ -34,13 +34,14 @@ class Support:
 class BuildOptions:
     """folder: an existing empty folder to write into;  portable: standard ONNX operators only
 
-    shapes: of inputs whose dimensions the model leaves open, for runtimes that compile for shapes
+    shapes: of inputs whose dimensions the model leaves open, the most frequent first, for runtimes that compile for
+    shapes
     """
 
     folder: Path
     portable: bool = False
     external_data: bool = False
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Sequence[Mapping[str, tuple[int, ...]]] = ()
 
 
 @dataclass(frozen=True)
@@ -132,4 +133,13 @@ class PlansMemory(Protocol):
 
     def activation_bytes(self, folder: Path) -> int | None:
         """Of all intermediate values and outputs of one run of what `build` wrote; None where their shapes are open."""
+        ...
+
+
+@runtime_checkable
+class NamesShapes(Protocol):
+    """A backend that compiles for shapes, and knows for which it did."""
+
+    def built_for(self, folder: Path) -> Sequence[Mapping[str, tuple[int, ...]]]:
+        """Shapes of the inputs that `build` wrote code for; other shapes run on the reference runtime."""
         ...

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one run. n: how many runs."""
+    """Milliseconds of one run; over samples of several shapes, the mean of theirs. n: how many runs."""
 
     median_ms: float
     p90_ms: float

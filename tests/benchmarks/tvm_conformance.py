@@ -88,7 +88,7 @@ def run_lwc(case: OnnxCase) -> Sequence[Any]:
 def run_hybrid(case: OnnxCase) -> Sequence[Any]:
     shapes = {name: array.shape for name, array in case.feeds.items() if isinstance(array, np.ndarray)}
     with tempfile.TemporaryDirectory() as folder:
-        Hybrid().build(Model.from_proto(case.model), host(), BuildOptions(Path(folder), shapes=shapes))
+        Hybrid().build(Model.from_proto(case.model), host(), BuildOptions(Path(folder), shapes=[shapes]))
         return list(Hybrid().load(Path(folder), host()).run(case.feeds).values())
 
 

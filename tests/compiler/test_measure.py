@@ -32,6 +32,20 @@ def test_latency_keeps_the_order_of_sessions_and_counts_runs() -> None:
     assert fast.n > slow.n >= 2
 
 
+class Scaled(Sleeper):
+    """Sleeps as long as its sample says."""
+
+    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        time.sleep(float(feeds["ms"]) / 1e3)
+        return {}
+
+
+def test_of_several_samples_latency_is_the_mean_and_none_is_left_out() -> None:
+    (found,) = latency([Scaled(0)], [{"ms": np.array(ms)} for ms in (1, 1, 1, 200)], seconds=0.01, min_blocks=1)
+    assert found.median_ms > 50
+    assert found.n >= 4
+
+
 def test_peak_memory_sees_what_a_session_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ballast.py").write_text(BALLAST)
     monkeypatch.syspath_prepend(tmp_path)

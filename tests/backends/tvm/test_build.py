@@ -11,7 +11,7 @@ pytest.importorskip("tvm")
 
 from lwc import backends
 from lwc.backends.onnxruntime.build import OnnxRuntime
-from lwc.backends.tvm import specialized
+from lwc.backends.tvm import build, specialized
 from lwc.backends.tvm.build import CONTENTS, Tvm
 from lwc.backends.tvm.session import TvmSession
 from lwc.backends.tvm.specialized import Specialized
@@ -47,7 +47,7 @@ def scaled(rows: int) -> list[list[float]]:
 
 
 def built(model: Model, folder: Path, **shapes: tuple[int, ...]) -> Specialized:
-    TVM.build(model, HERE, BuildOptions(folder, shapes=shapes))
+    TVM.build(model, HERE, BuildOptions(folder, shapes=[shapes]))
     session = TVM.load(folder, HERE)
     assert isinstance(session, Specialized)
     return session
@@ -164,3 +164,25 @@ def test_contents_name_the_parts_of_each_set_of_shapes(tmp_path: Path) -> None:
     built(read(OPEN), tmp_path, x=(2, 4))
     contents = json.loads((tmp_path / CONTENTS).read_text())
     assert contents["variants"] == [{"shapes": [[2, 4]], "parts": ["model"]}]
+
+
+def test_several_shapes_are_compiled_for_and_share_their_weights(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    proto = read("agraph (float[n,64] x, float[64,64] w) => (float[n,64] y) { y = MatMul (x, w) }").to_proto()
+    del proto.graph.input[1]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    TVM.build(Model.from_proto(proto), HERE, BuildOptions(tmp_path, shapes=[{"x": (n, 64)} for n in (64, 96, 64, 65)]))
+    assert TVM.built_for(tmp_path) == [{"x": (64, 64)}, {"x": (96, 64)}, {"x": (65, 64)}]
+    assert [path.name for path in tmp_path.glob("*.weights")] == ["model.weights"]
+    assert (tmp_path / "model.weights").stat().st_size < 3 * weight.nbytes
+    session: Any = TVM.load(tmp_path, HERE)
+    for rows in (64, 65, 96, 3):
+        x = np.random.default_rng(rows).normal(size=(rows, 64)).astype(np.float32)
+        np.testing.assert_allclose(session.run({"x": x})["y"], x @ weight, atol=1e-4)
+        assert isinstance(session.of(((rows, 64),)), TvmSession) == (rows != 3)
+
+
+def test_no_time_leaves_the_first_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SECONDS_FOR_MORE", -1.0)
+    TVM.build(read(OPEN), HERE, BuildOptions(tmp_path, shapes=[{"x": (2, 4)}, {"x": (3, 4)}]))
+    assert TVM.built_for(tmp_path) == [{"x": (2, 4)}]

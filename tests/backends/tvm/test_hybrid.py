@@ -75,7 +75,7 @@ def test_tiny_graph_gives_what_onnx_runtime_gives_from_memory_and_from_files(nam
     model = Model(tiny.all_graphs()[name](), name)
     feeds = tiny.feeds(model.ir)
     expected = ORT.session(model, HERE).run(feeds)
-    HYBRID.build(model, HERE, BuildOptions(tmp_path, shapes={name: array.shape for name, array in feeds.items()}))
+    HYBRID.build(model, HERE, BuildOptions(tmp_path, shapes=[{name: array.shape for name, array in feeds.items()}]))
     for session in (HYBRID.session(model, HERE), HYBRID.load(tmp_path, HERE)):
         found = session.run(feeds)
         assert list(found) == list(expected)
@@ -163,7 +163,7 @@ def test_sequences_go_in_and_come_out(text: str, tmp_path: Path) -> None:
         feeds = {"x": np.arange(4, dtype=np.float32)}
     expected = ORT.session(read(text), HERE).run(feeds)
     shapes = {name: array.shape for name, array in feeds.items() if isinstance(array, np.ndarray)}
-    HYBRID.build(read(text), HERE, BuildOptions(tmp_path, shapes=shapes))
+    HYBRID.build(read(text), HERE, BuildOptions(tmp_path, shapes=[shapes]))
     for session in (HYBRID.session(read(text), HERE), HYBRID.load(tmp_path, HERE)):
         found: dict[str, Any] = session.run(feeds)
         assert not disagreement(list(expected.values()), list(found.values()))
