@@ -5,7 +5,7 @@ Scope: main graph and subgraphs. Local functions are refused: canonicalization i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -82,6 +82,16 @@ class Program:
         for value in _values(model.graph):
             self._named[value.name or ""] = value
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the model's outputs."""
+        return [value.name or "" for value in self.model.graph.outputs]
+
+    def reads(self, given: Collection[str], wanted: Sequence[str]) -> set[str]:
+        """Names of the weights that it takes to compute the wanted values from those given."""
+        steps = self._path(given, wanted)
+        return {value.name or "" for step in steps for value in read_by(step.node)} & set(self.weights)
+
     def run(
         self, given: Mapping[str, Tensor], wanted: Sequence[str], weights: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
@@ -99,7 +109,7 @@ class Program:
                 known.pop(value, None)
         return {name: known[self._named[name]] for name in wanted}
 
-    def _path(self, given: Mapping[str, Tensor], wanted: Sequence[str]) -> list[_Step]:
+    def _path(self, given: Collection[str], wanted: Sequence[str]) -> list[_Step]:
         key = (frozenset(given), tuple(wanted))
         if key not in self._paths:
             known = {self._named[name] for name in given}

@@ -53,9 +53,7 @@ def attention(
     return (y.transpose(1, 2).flatten(2) if flat else y), *present
 
 
-def rotary(
-    a: Attributes, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor | None = None
-) -> Tensor:
+def rotary(a: Attributes, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor | None = None) -> Tensor:
     """Pairs of numbers of each head are turned by the angle of their place.
 
     x: [batch, heads, time, size] or [batch, time, heads * size];  cos, sin: [batch, time, half], or [places, half]

@@ -176,4 +176,3 @@ OPERATORS: Mapping[str, Operator] = {
     "ThresholdedRelu": lambda a, x: torch.where(x > a.float("alpha", 1.0), x, 0.0),
     "Where": lambda a, condition, x, y: torch.where(condition, x, y),
 }
-

@@ -72,16 +72,12 @@ def gru(
         def step(gates: Tensor, weight: Tensor, bias: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             hidden = states[0]
             size = hidden.shape[-1]
-            if after:
-                mine = F.linear(hidden, weight, bias)
-            else:
-                mine = F.linear(hidden, weight[: 2 * size], bias[: 2 * size])
-            z, reset = f(gates[:, : 2 * size] + mine[:, : 2 * size]).chunk(2, -1)
-            if after:
-                new = reset * mine[:, 2 * size :]
-            else:
-                new = F.linear(reset * hidden, weight[2 * size :], bias[2 * size :])
-            return ((1 - z) * g(gates[:, 2 * size :] + new) + z * hidden,)
+            gated, last = slice(2 * size), slice(2 * size, None)
+            z, reset = f(gates[:, gated] + F.linear(hidden, weight[gated], bias[gated])).chunk(2, -1)
+            seen = hidden if after else reset * hidden
+            new = F.linear(seen, weight[last], bias[last])
+            new = reset * new if after else new
+            return ((1 - z) * g(gates[:, last] + new) + z * hidden,)
 
         return step
 
