@@ -94,9 +94,9 @@ class _State:
     def of(reader: Reader, damping: float) -> _State | _Independent:
         if reader.moments.ndim == 1:
             return _Independent(fluctuation([reader]))
-        inverse, weight = np.linalg.inv(damped(reader.moments, damping)), reader.alive()
-        inverse += inverse.T
-        return _State(inverse / 2.0, weight.T @ weight, reader.positions)
+        inverse: Floats = np.linalg.inv(damped(reader.moments, damping))
+        weight = reader.alive()
+        return _State((inverse + inverse.T) / 2.0, weight.T @ weight, reader.positions)
 
     def increases(self, left: NDArray[np.intp]) -> Floats:
         """[left]: what removing one channel costs."""

@@ -134,7 +134,7 @@ def _swap_blocks(weight: Floats, moments: Floats, pattern: Blocks, mask: Mask) -
     padded[: len(moments), : len(moments)] = moments
     own = padded.reshape(across, columns, across, columns)[np.arange(across), :, np.arange(across)]
     worth = np.einsum("brac,acd,brad->ba", blocks, own, blocks)
-    stays = pattern.grid(mask.astype(float)).any(axis=(1, 3))
+    stays: Mask = pattern.grid(mask.astype(np.float64)).max(axis=(1, 3)) > 0.0
     each = np.arange(bands)
     for _ in range(_SWAPS):
         gone = np.where(stays[:, None, :, None], 0.0, blocks).reshape(bands * height, -1)

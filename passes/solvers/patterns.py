@@ -76,9 +76,9 @@ def pattern_of(text: str, density: float = 0.5) -> Pattern:
     found = _FORMS.match(text)
     numbers = [int(number) for number in found.groups() if number] if found else []
     if found and found[1] and 0 < numbers[0] < numbers[1]:
-        return NofM(*numbers)
+        return NofM(numbers[0], numbers[1])
     if found and found[3] and min(numbers) > 0 and 0.0 < density <= 1.0:
-        return Blocks(*numbers, density)
+        return Blocks(numbers[0], numbers[1], density)
     raise BadPlan(
         f"There is no pattern '{text}' of density {density:g}.",
         "Use N:M with 0 < N < M, or block:RxC and a density above 0 and at most 1.",
