@@ -18,6 +18,7 @@ from lwc.compiler.analysis.channels import Channels, Shrunk, Slot
 from lwc.compiler.analysis.sites import site_of
 from lwc.compiler.analysis.weights import WeightView, weight_views
 from lwc.compiler.core.errors import BadPlan
+from lwc.compiler.core.mapped import kept_in_file
 from lwc.compiler.core.pass_ import PassContext, Skip
 from lwc.compiler.core.plan import Pruned, Site
 from lwc.compiler.core.stats import LayerStats
@@ -92,11 +93,16 @@ def _solve(consumer: _Consumer, shrunk: Shrunk, ctx: PassContext, names: Names) 
         stats.gram is not None and stats.gram.shape[-1] != view.columns
     ):
         return "its statistics are of another layer"
-    try:
-        weight, shift = _solved(node, view.matrix(array), view, kept, stats, consumer.method)
-    except BadPlan as error:
-        return str(error)
-    replace_tensor(value, view.back(weight).reshape(array.shape).astype(array.dtype))
+    key = ("compensated", id(value.const_value), view, kept.tobytes(), consumer.method, id(stats.gram))
+    if key not in ctx.solved:
+        try:
+            weight, shift = _solved(node, view.matrix(array), view, kept, stats, consumer.method)
+        except BadPlan as error:
+            return str(error)
+        solved = kept_in_file(view.back(weight).reshape(array.shape).astype(array.dtype))
+        ctx.solved[key] = (value.const_value, stats.gram), solved, shift
+    _, solved, shift = ctx.solved[key]
+    replace_tensor(value, solved)
     if shift.any():
         _shift(node, shift.astype(array.dtype), consumer.index, shrunk, names)
     return ""
