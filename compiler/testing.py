@@ -10,9 +10,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from lwc.compiler.analysis.channels import Channels, Slot
 from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.core.digest import digest
 from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
+from lwc.compiler.core.plan import Site
 from lwc.compiler.core.target import NAMED
 from lwc.compiler.graph_match import difference
 
@@ -120,6 +122,37 @@ def assert_equivalent(
 def assert_valid(model: ir.Model) -> None:
     """The model passes ONNX's checker, and the types and shapes on its values are those that inference finds."""
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
+
+
+def without_channels(model: ir.Model, channels: Channels, removed: Mapping[Site, Sequence[int]]) -> ir.Model:
+    """A copy in which sums over these channels see zeros: what removing them from exact groups must compute."""
+    copy = model.clone()
+    nodes = {node.name: node for node in copy.graph}
+    for site, gone in removed.items():
+        group = channels.at(site)
+        assert group is not None
+        for slot in group.contracted:
+            _zero(nodes[slot.node], slot, gone)
+    return copy
+
+
+def _zero(node: ir.Node, slot: Slot, gone: Sequence[int]) -> None:
+    value, graph = node.inputs[slot.index], node.graph
+    assert value is not None
+    assert value.dtype is not None
+    assert graph is not None
+    assert value.shape is not None
+    keep = np.ones(int(value.shape[slot.axis]), value.dtype.numpy())
+    keep[slot.positions[list(gone)].reshape(-1)] = 0
+    tensor = ir.tensor(keep.reshape(-1, *(1,) * (len(value.shape) - 1 - slot.axis)))
+    mask = ir.Value(name=f"{value.name}.kept.{id(tensor)}", const_value=tensor, type=value.type)
+    mask.shape = ir.Shape(tensor.shape)
+    graph.register_initializer(mask)
+    product = ir.node("Mul", [value, mask])
+    masked = product.outputs[0]
+    masked.name, masked.type, masked.shape = f"{mask.name}.of", value.type, value.shape
+    graph.insert_before(node, product)
+    node.replace_input_with(slot.index, masked)
 
 
 def widened(model: ir.Model) -> ir.Model:

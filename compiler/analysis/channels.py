@@ -237,14 +237,14 @@ class _Grouping:
         producers = self._slots(at for at in self.walk.made if is_constant(at.node.inputs[at.index]))
         contracted = self._slots(_weight_first(places) for places in self.walk.summed)
         exact = {atom for axis in self.walk.averaged for atom in self.walk.terms.atoms(axis)}
-        names = {value for node, k in self.walk.constants if (value := (node.name or "", k))}
+        weights = {(node.name or "", k) for (node, k), axes in self.walk.constants.items() if len(axes) > 1}
         groups = [
             Group(
                 site,
                 self.walk.terms.size(atom),
                 tuple(constants[atom]),
                 tuple(producers.get(atom, ())),
-                tuple(slot for slot in contracted.get(atom, ()) if (slot.node, slot.index) in names),
+                tuple(slot for slot in contracted.get(atom, ()) if (slot.node, slot.index) in weights),
                 tuple(contracted.get(atom, ())),
                 atom not in exact,
                 heads[atom],
@@ -252,7 +252,8 @@ class _Grouping:
             for atom, site in sites.items()
             if atom in constants
         ]
-        return Channels(tuple(groups), self._refusals(), self.walk, {site: atom for atom, site in sites.items()})
+        atoms = {site: atom for atom, site in sites.items() if atom in constants}
+        return Channels(tuple(groups), self._refusals(), self.walk, atoms)
 
     def _sites(self, graph: ir.Graph) -> tuple[dict[Term, Site], dict[Term, bool]]:
         """Per free atom its site, in the graph's order; and whether it is runs of the axis there."""
@@ -270,7 +271,7 @@ class _Grouping:
                 name = f"{node.name}#{k}" if len(made) > 1 else node.name or ""
                 sites[atom] = Site(name, node.op_type, "channels")
                 first = self.walk.terms.positions(axis)[atom][0]
-                heads[atom] = len(first) > 1 and bool((np.diff(first) == 1).all())
+                heads[atom] = len(first) > 1 and int(first[1] - first[0]) == 1
         return sites, heads
 
     def _free(self, axis: Term | None) -> list[Term]:

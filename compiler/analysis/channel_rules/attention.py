@@ -109,6 +109,7 @@ def multi_head(node: ir.Node, walk: Walk) -> None:
     made = _attend(node, walk, query, key, value)
     if input_at(node, 3) is not None:
         walk.unify(node, walk.axes(node, 3)[0], walk.stack(axes[2] for axes in three))
+        walk.sums((node, 3, 0))  # it is added inside, before queries and keys meet
     if input_at(node, 5) is not None:
         _mask(node, walk, walk.axes(node, 5), query[1])
     _say_scale(node, walk, query[3])

@@ -67,9 +67,22 @@ def _reshaped(node: ir.Node, walk: Walk) -> Axes:
             made[new[j0][0]] = joined
         else:
             walk.unify(node, joined, walk.join(made[k] for k, _ in new[j0:j1]))
-    walk.pin(node, [*(old[k][0] for k in taken), *(made[new[k][0]] for k in given)], UNALIGNED)
+    _pair_ends(node, walk, [old[k][0] for k in sorted(taken)], [made[new[k][0]] for k in sorted(given)])
     walk.give(node, made)
     return tuple(made)
+
+
+def _pair_ends(node: ir.Node, walk: Walk, old: list[Axis], new: list[Axis]) -> None:
+    """Of axes that only together hold as many values, the outermost or innermost of one may be a factor ofanother."""
+    for end in (0, -1):
+        if old and new and walk.known(old[end]) and walk.known(new[end]):
+            small, large = sorted((old[end], new[end]), key=walk.size)
+            if walk.size(large) % walk.size(small) == 0:
+                rest = walk.atom(walk.size(large) // walk.size(small))
+                walk.unify(node, large, walk.join([rest, small] if end else [small, rest]))
+                walk.pin(node, [rest], UNALIGNED)
+                del old[end], new[end]
+    walk.pin(node, (*old, *new), UNALIGNED)
 
 
 def _key(walk: Walk, axis: Axis, value: ir.Value, place: int) -> Key:

@@ -12,12 +12,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from lwc.compiler.analysis.channels import Channels, Group, find_channels
+from lwc.compiler.analysis.channels import Group, find_channels
 from lwc.compiler.core.digest import digest
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.plan import Plan, Pruned, Site
 from lwc.compiler.core.target import NAMED
-from lwc.compiler.testing import DEEP_FP32, assert_valid, disagreement, run_onnxruntime
+from lwc.compiler.testing import DEEP_FP32, assert_valid, disagreement, run_onnxruntime, without_channels
 from lwc.models import tiny
 from lwc.passes import clean
 from lwc.passes.sparsity.prune_channels import PruneChannels
@@ -41,33 +41,6 @@ def cleaned_graph(name: str) -> ir.Model:
 def some_channels(group: Group, rng: np.random.Generator) -> tuple[int, ...]:
     count = int(rng.integers(1, group.size))
     return tuple(sorted(int(k) for k in rng.choice(group.size, count, replace=False)))
-
-
-def zeroed(model: ir.Model, channels: Channels, removed: Mapping[Site, Sequence[int]]) -> ir.Model:
-    """The model whose sums over these channels see zeros in their place."""
-    copy = model.clone()
-    nodes = {node.name: node for node in copy.graph}
-    for site, gone in removed.items():
-        group = channels.at(site)
-        assert group is not None
-        for number, slot in enumerate(group.contracted):
-            node = nodes[slot.node]
-            value = node.inputs[slot.index]
-            assert value is not None
-            assert value.dtype is not None
-            rank = len(value.shape or ())
-            keep = np.ones(int(slot.positions.max()) + 1, value.dtype.numpy())
-            keep[slot.positions[list(gone)].reshape(-1)] = 0
-            name = f"zeroed.{site.name}.{number}"
-            tensor = ir.tensor(keep.reshape(-1, *(1,) * (rank - 1 - slot.axis)), name=name)
-            mask = ir.Value(name=name, const_value=tensor, type=value.type, shape=ir.Shape(tensor.shape))
-            copy.graph.register_initializer(mask)
-            product = ir.node("Mul", [value, mask])
-            product.outputs[0].name, product.outputs[0].type = f"{name}.product", value.type
-            product.outputs[0].shape = value.shape
-            copy.graph.insert_before(node, product)
-            node.replace_input_with(slot.index, product.outputs[0])
-    return copy
 
 
 def pruned(model: ir.Model, removed: Mapping[Site, Sequence[int]]) -> ir.Model:
@@ -106,7 +79,7 @@ def test_removing_equals_zeroing_what_sums_over_them(name: str) -> None:
         if runnable(name):
             found = outputs(smaller, name)
             if group.exact:
-                wanted = outputs(zeroed(model, channels, removed), name)
+                wanted = outputs(without_channels(model, channels, removed), name)
                 assert not (why := disagreement(wanted, found, DEEP_FP32)), f"{group.site}: {why}"
 
 
@@ -123,6 +96,6 @@ def test_all_groups_together_are_removed_at_once(name: str) -> None:
     if runnable(name):
         found = outputs(smaller, name)
         exact = all(group.exact for group in channels.groups)
-        wanted = outputs(zeroed(model, channels, removed) if exact else model, name)
+        wanted = outputs(without_channels(model, channels, removed) if exact else model, name)
         assert [a.shape for a in wanted] == [b.shape for b in found]
         assert not exact or not disagreement(wanted, found, DEEP_FP32)
