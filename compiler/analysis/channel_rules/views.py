@@ -73,7 +73,7 @@ def _reshaped(node: ir.Node, walk: Walk) -> Axes:
 
 
 def _pair_ends(node: ir.Node, walk: Walk, old: list[Axis], new: list[Axis]) -> None:
-    """Of axes that only together hold as many values, the outermost or innermost of one may be a factor ofanother."""
+    """Of axes that only together hold as many values, the outermost or innermost of one may be a factor of another."""
     for end in (0, -1):
         if old and new and walk.known(old[end]) and walk.known(new[end]):
             small, large = sorted((old[end], new[end]), key=walk.size)
