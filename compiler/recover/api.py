@@ -1,4 +1,4 @@
-"""Recovery without labels: `recover` teaches a pruned float model what the original answers. Imports no torch itself."""
+"""Recovery without labels: a pruned float model is taught what the original answers. Imports no torch itself."""
 
 from __future__ import annotations
 

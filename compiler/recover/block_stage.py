@@ -115,7 +115,7 @@ class BlockStage:
         names = sorted({name for cut in cuts for name in cut.alive})
         with torch.no_grad():
             values = self.program.run(batch.inputs, names)
-        widest = max(sum(values[name].numel() * values[name].element_size() for name in cut.alive) for cut in cuts)
+        widest: int = max(sum(values[name].nbytes for name in cut.alive) for cut in cuts)
         return max(1, self.settings.most_bytes // (3 * widest + 1))
 
 

@@ -82,7 +82,6 @@ def _alive(graph: ir.Graph, nodes: Sequence[ir.Node]) -> list[set[ir.Value]]:
     now: set[ir.Value] = set()
     found = []
     for k, node in enumerate(nodes):
-        now.update(value for value in node.outputs if value in dynamic)
-        now = {value for value in now if last.get(value, -1) > k}
+        now = {value for value in (*now, *node.outputs) if value in dynamic and last.get(value, -1) > k}
         found.append(now)
     return found

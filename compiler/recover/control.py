@@ -40,7 +40,7 @@ def loop(run: Run, a: Attributes, inputs: Sequence[Tensor | None]) -> list[Tenso
 
 def scan(run: Run, a: Attributes, inputs: Sequence[Tensor | None]) -> list[Tensor]:
     """The body along an axis of the scanned inputs."""
-    body, scanned = a.graph("body"), a.int("num_scan_inputs")
+    body, scanned = a.graph("body"), a.integer("num_scan_inputs")
     states = list(inputs[: len(inputs) - scanned])
     made = len(body.outputs) - len(states)
     series = [x for x in inputs[len(states) :] if x is not None]

@@ -34,7 +34,7 @@ class Batch:
 
     @property
     def bytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (*self.inputs.values(), *self.answers.values()))
+        return sum(int(x.nbytes) for x in (*self.inputs.values(), *self.answers.values()))
 
 
 class Lessons:

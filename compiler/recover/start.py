@@ -48,6 +48,7 @@ def taught(
     reference = backends.get(backends.REFERENCE)
     lessons = Lessons(teacher, reference, find_target("host"), feeds, settings.batch, settings.most_bytes)
     numbers, held = lessons.split(generator)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # what PyTorch loads at its first use is no learning
     known = state.load(cache, key)
     with threads(settings.threads):
         now = {name: program.weights[name] for name in roles}

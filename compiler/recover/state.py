@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def load(cache: Cache, key: object) -> State:
             meta = json.loads(str(file[_META]))
             weights = {name.removeprefix(_WEIGHT): file[name] for name in file.files if name != _META}
         return State(**meta, weights=weights)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
         return State()
 
 

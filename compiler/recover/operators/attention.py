@@ -33,16 +33,16 @@ def attention(
         raise NotImplementedError("Attention with lengths or windows")
     flat = q.ndim == 3
     if flat:
-        q = _heads(q, a.int("q_num_heads"))
-        k, v = (_heads(x, a.int("kv_num_heads")) for x in (k, v))
+        q = _heads(q, a.integer("q_num_heads"))
+        k, v = (_heads(x, a.integer("kv_num_heads")) for x in (k, v))
     past = 0 if past_key is None else past_key.shape[2]
     if past_key is not None and past_value is not None:
         k, v = torch.cat([past_key, k], 2), torch.cat([past_value, v], 2)
     present = (k, v)
     shared = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(shared, 1) for x in (k, v))
-    scores = q @ k.mT * a.float("scale", q.shape[-1] ** -0.5)
-    cap = a.float("softcap")
+    scores = q @ k.mT * a.number("scale", q.shape[-1] ** -0.5)
+    cap = a.number("softcap")
     scores = cap * torch.tanh(scores / cap) if cap else scores
     if a.flag("is_causal"):
         earlier = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
@@ -59,7 +59,7 @@ def rotary(a: Attributes, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor | 
     x: [batch, heads, time, size] or [batch, time, heads * size];  cos, sin: [batch, time, half], or [places, half]
     """
     flat = x.ndim == 3
-    y = _heads(x, a.int("num_heads")) if flat else x
+    y = _heads(x, a.integer("num_heads")) if flat else x
     if places is not None:
         cos, sin = cos[places], sin[places]
     turned, kept = y[..., : 2 * cos.shape[-1]], y[..., 2 * cos.shape[-1] :]

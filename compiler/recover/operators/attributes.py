@@ -20,13 +20,13 @@ class Attributes:
     def outputs(self) -> int:
         return len(self.node.outputs)
 
-    def int(self, name: str, default: int = 0) -> int:
+    def integer(self, name: str, default: int = 0) -> int:
         return int(self._value(name, default))
 
     def flag(self, name: str, default: bool = False) -> bool:
-        return bool(self.int(name, int(default)))
+        return bool(self.integer(name, int(default)))
 
-    def float(self, name: str, default: float = 0.0) -> float:
+    def number(self, name: str, default: float = 0.0) -> float:
         return float(self._value(name, default))
 
     def ints(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:

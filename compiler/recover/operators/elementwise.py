@@ -66,37 +66,37 @@ def fast_gelu(a: Attributes, x: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def quick_gelu(a: Attributes, x: Tensor) -> Tensor:
-    return x * torch.sigmoid(a.float("alpha", 1.702) * x)
+    return x * torch.sigmoid(a.number("alpha", 1.702) * x)
 
 
 def swish(a: Attributes, x: Tensor) -> Tensor:
-    return x * torch.sigmoid(a.float("alpha", 1.0) * x)
+    return x * torch.sigmoid(a.number("alpha", 1.0) * x)
 
 
 def selu(a: Attributes, x: Tensor) -> Tensor:
-    alpha, gamma = a.float("alpha", 1.6732631921768188), a.float("gamma", 1.0507010221481323)
+    alpha, gamma = a.number("alpha", 1.6732631921768188), a.number("gamma", 1.0507010221481323)
     return gamma * F.elu(x, alpha)
 
 
 def hard_sigmoid(a: Attributes, x: Tensor) -> Tensor:
-    return (a.float("alpha", 0.2) * x + a.float("beta", 0.5)).clamp(0, 1)
+    return (a.number("alpha", 0.2) * x + a.number("beta", 0.5)).clamp(0, 1)
 
 
 def is_infinite(a: Attributes, x: Tensor) -> Tensor:
-    negative = torch.isneginf(x) & bool(a.int("detect_negative", 1))
-    return negative | (torch.isposinf(x) & bool(a.int("detect_positive", 1)))
+    negative = torch.isneginf(x) & bool(a.integer("detect_negative", 1))
+    return negative | (torch.isposinf(x) & bool(a.integer("detect_positive", 1)))
 
 
 def cast(a: Attributes, x: Tensor) -> Tensor:
-    return x.to(torch_dtype(a.int("to")))
+    return x.to(torch_dtype(a.integer("to")))
 
 
 def softmax(a: Attributes, x: Tensor) -> Tensor:
-    return torch.softmax(x, a.int("axis", -1))
+    return torch.softmax(x, a.integer("axis", -1))
 
 
 def log_softmax(a: Attributes, x: Tensor) -> Tensor:
-    return torch.log_softmax(x, a.int("axis", -1))
+    return torch.log_softmax(x, a.integer("axis", -1))
 
 
 def mean(a: Attributes, *xs: Tensor) -> Tensor:
@@ -154,16 +154,16 @@ OPERATORS: Mapping[str, Operator] = {
     "BiasGelu": bias_gelu,
     "Cast": cast,
     "CastLike": lambda a, x, like: x.to(like.dtype),
-    "Celu": lambda a, x: F.celu(x, a.float("alpha", 1.0)),
+    "Celu": lambda a, x: F.celu(x, a.number("alpha", 1.0)),
     "Clip": clip,
     "Div": divide,
     "Dropout": lambda a, x, *_: (x, torch.ones_like(x, dtype=torch.bool)),
-    "Elu": lambda a, x: F.elu(x, a.float("alpha", 1.0)),
+    "Elu": lambda a, x: F.elu(x, a.number("alpha", 1.0)),
     "FastGelu": fast_gelu,
     "Gelu": gelu,
     "HardSigmoid": hard_sigmoid,
     "IsInf": is_infinite,
-    "LeakyRelu": lambda a, x: F.leaky_relu(x, a.float("alpha", 0.01)),
+    "LeakyRelu": lambda a, x: F.leaky_relu(x, a.number("alpha", 0.01)),
     "LogSoftmax": log_softmax,
     "Mean": mean,
     "Mod": modulo,
@@ -173,6 +173,6 @@ OPERATORS: Mapping[str, Operator] = {
     "Selu": selu,
     "Softmax": softmax,
     "Swish": swish,
-    "ThresholdedRelu": lambda a, x: torch.where(x > a.float("alpha", 1.0), x, 0.0),
+    "ThresholdedRelu": lambda a, x: torch.where(x > a.number("alpha", 1.0), x, 0.0),
     "Where": lambda a, condition, x, y: torch.where(condition, x, y),
 }

@@ -27,10 +27,10 @@ def constant(a: Attributes) -> Tensor:
         return to_torch(tensor.numpy())
     if "value_ints" in a.node.attributes or "value_int" in a.node.attributes:
         ints = a.ints("value_ints")
-        return torch.tensor(a.int("value_int") if ints is None else ints, dtype=torch.int64)
+        return torch.tensor(a.integer("value_int") if ints is None else ints, dtype=torch.int64)
     if "value_floats" in a.node.attributes:
         return torch.tensor(a.floats("value_floats"), dtype=torch.float32)
-    return torch.tensor(a.float("value_float"), dtype=torch.float32)
+    return torch.tensor(a.number("value_float"), dtype=torch.float32)
 
 
 def constant_of_shape(a: Attributes, shape: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
 
 
 def flatten(a: Attributes, x: Tensor) -> Tensor:
-    axis = a.int("axis", 1)
+    axis = a.integer("axis", 1)
     rows = 1
     for size in x.shape[: axis + x.ndim if axis < 0 else axis]:
         rows *= size
@@ -73,11 +73,12 @@ def unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 
 def split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
-    axis = a.int("axis")
+    axis = a.integer("axis")
     given = a.ints("split") if sizes is None else sizes.tolist()
     if given is None:
-        given = -(-x.shape[axis] // a.int("num_outputs", a.outputs))
-    return torch.split(x, given, axis)
+        given = -(-x.shape[axis] // a.integer("num_outputs", a.outputs))
+    parts: tuple[Tensor, ...] = torch.split(x, given, axis)
+    return parts
 
 
 def slice_(
@@ -97,20 +98,20 @@ def slice_(
 
 
 def gather(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    axis = a.int("axis") % x.ndim
+    axis = a.integer("axis") % x.ndim
     places = _from_front(indices, x.shape[axis])
     taken = x.index_select(axis, places.reshape(-1))
     return taken.reshape([*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]])
 
 
 def gather_elements(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    axis = a.int("axis")
+    axis = a.integer("axis")
     return torch.gather(x, axis, _from_front(indices, x.shape[axis]))
 
 
 def gather_nd(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     """x at the places that the last axis of the indices names, behind axes that both have in common."""
-    batches = a.int("batch_dims")
+    batches = a.integer("batch_dims")
     own = torch.meshgrid(*[torch.arange(size) for size in x.shape[:batches]], indexing="ij") if batches else ()
     spare = [1] * (indices.ndim - 1 - batches)
     named = [_from_front(part, x.shape[batches + k]) for k, part in enumerate(indices.unbind(-1))]
@@ -118,7 +119,7 @@ def gather_nd(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
 
 
 def scatter_elements(a: Attributes, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    axis, how = a.int("axis"), a.text("reduction", "none")
+    axis, how = a.integer("axis"), a.text("reduction", "none")
     places = _from_front(indices, x.shape[axis])
     if how == "none":
         return x.scatter(axis, places, updates)
@@ -141,7 +142,7 @@ def _from_front(indices: Tensor, size: int) -> Tensor:
 def one_hot(a: Attributes, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
     size = int(depth.reshape(-1)[0])
     hot = _from_front(indices, size)[..., None] == torch.arange(size)
-    return torch.where(hot.movedim(-1, a.int("axis", -1)), values[1], values[0])
+    return torch.where(hot.movedim(-1, a.integer("axis", -1)), values[1], values[0])
 
 
 def expand(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ def pad(a: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axe
 
 
 def shape_of(a: Attributes, x: Tensor) -> Tensor:
-    return torch.tensor(list(x.shape)[a.int("start") : a.int("end", x.ndim)], dtype=torch.int64)
+    return torch.tensor(list(x.shape)[a.integer("start") : a.integer("end", x.ndim)], dtype=torch.int64)
 
 
 def value_range(a: Attributes, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ def value_range(a: Attributes, start: Tensor, limit: Tensor, delta: Tensor) -> T
 
 
 def depth_to_space(a: Attributes, x: Tensor) -> Tensor:
-    size = a.int("blocksize")
+    size = a.integer("blocksize")
     n, c, h, w = x.shape
     if a.text("mode", "DCR") == "CRD":
         return F.pixel_shuffle(x, size)
@@ -183,7 +184,7 @@ def depth_to_space(a: Attributes, x: Tensor) -> Tensor:
 
 
 def space_to_depth(a: Attributes, x: Tensor) -> Tensor:
-    size = a.int("blocksize")
+    size = a.integer("blocksize")
     n, c, h, w = x.shape
     if a.text("mode", "DCR") == "CRD":
         return F.pixel_unshuffle(x, size)
@@ -197,7 +198,7 @@ def triangle(a: Attributes, x: Tensor, k: Tensor | None = None) -> Tensor:
 
 
 OPERATORS: Mapping[str, Operator] = {
-    "Concat": lambda a, *xs: torch.cat(xs, a.int("axis")),
+    "Concat": lambda a, *xs: torch.cat(xs, a.integer("axis")),
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,
     "DepthToSpace": depth_to_space,

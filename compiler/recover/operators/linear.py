@@ -51,7 +51,7 @@ def conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -
     if not even:
         x = padded(x, pads)
     padding = [begin for begin, _ in pads] if even else 0
-    return convolve(x, weight, bias, strides, padding, dilations, a.int("group", 1))
+    return convolve(x, weight, bias, strides, padding, dilations, a.integer("group", 1))
 
 
 def conv_transpose(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -60,7 +60,7 @@ def conv_transpose(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None
     ones, zeros = [1] * len(kernel), [0] * len(kernel)
     strides, dilations = a.ints("strides", ones) or ones, a.ints("dilations", ones) or ones
     extra = a.ints("output_padding", zeros) or zeros
-    full = _TRANSPOSED[len(kernel) - 1](x, weight, bias, strides, 0, 0, a.int("group", 1), dilations)
+    full = _TRANSPOSED[len(kernel) - 1](x, weight, bias, strides, 0, 0, a.integer("group", 1), dilations)
     wanted = a.ints("output_shape")
     for k in range(len(kernel)):
         begin, end = _cut(a, k, len(kernel), full.shape[2 + k] + extra[k], strides[k] * x.shape[2 + k], wanted)
@@ -91,13 +91,13 @@ def _cropped(x: Tensor, axis: int, begin: int, end: int, bias: Tensor | None) ->
 
 def gemm(a: Attributes, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
     left, right = (x.T if a.flag("transA") else x), (y.T if a.flag("transB") else y)
-    product = a.float("alpha", 1.0) * (left @ right)
-    return product if z is None else product + a.float("beta", 1.0) * z
+    product = a.number("alpha", 1.0) * (left @ right)
+    return product if z is None else product + a.number("beta", 1.0) * z
 
 
 def fused_matmul(a: Attributes, x: Tensor, y: Tensor) -> Tensor:
     left, right = (x.mT if a.flag("transA") else x), (y.mT if a.flag("transB") else y)
-    return a.float("alpha", 1.0) * (left @ right)
+    return a.number("alpha", 1.0) * (left @ right)
 
 
 def einsum(a: Attributes, *xs: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def rnn(
 
 
 def _activations(a: Attributes, direction: int, usual: Sequence[str]) -> list[Activation]:
-    if a.float("clip") or a.floats("activation_alpha") or a.flag("input_forget"):
+    if a.number("clip") or a.floats("activation_alpha") or a.flag("input_forget"):
         raise NotImplementedError(f"{a.node.op_type} with clip, activation_alpha or input_forget")
     names = [name.lower() for name in a.texts("activations", list(usual) * 2)]
     try:

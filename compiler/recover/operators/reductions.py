@@ -36,7 +36,7 @@ def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 def _arg(function: Callable[[Tensor, int, bool], Tensor]) -> Operator:
     def operator(a: Attributes, x: Tensor) -> Tensor:
-        axis, keep = a.int("axis"), a.flag("keepdims", True)
+        axis, keep = a.integer("axis"), a.flag("keepdims", True)
         if a.flag("select_last_index"):
             return x.shape[axis] - 1 - function(x.flip(axis), axis, keep)
         return function(x, axis, keep)
@@ -45,7 +45,7 @@ def _arg(function: Callable[[Tensor, int, bool], Tensor]) -> Operator:
 
 
 def top_k(a: Attributes, x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    axis, largest = a.int("axis", -1), a.flag("largest", True)
+    axis, largest = a.integer("axis", -1), a.flag("largest", True)
     order = torch.sort(x, dim=axis, descending=largest, stable=True)
     count = int(k)
     return order.values.narrow(axis, 0, count), order.indices.narrow(axis, 0, count)

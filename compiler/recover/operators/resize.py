@@ -48,7 +48,7 @@ def _resized(a: Attributes, x: Tensor, axis: int, scale: float, length: int, mod
     places = _old_places(a.text("coordinate_transformation_mode", "half_pixel"), size, scale, length)
     if mode == "nearest":
         return x.index_select(axis, _nearest(places, a.text("nearest_mode", "round_prefer_floor")).clamp(0, size - 1))
-    first, weights = _linear(places) if mode == "linear" else _cubic(places, a.float("cubic_coeff_a", -0.75))
+    first, weights = _linear(places) if mode == "linear" else _cubic(places, a.number("cubic_coeff_a", -0.75))
     taps = first[:, None] + torch.arange(_TAPS[mode])
     if a.flag("exclude_outside"):
         weights = weights * ((taps >= 0) & (taps < size))
