@@ -25,7 +25,8 @@ from lwc.compiler.prepare import Prepared, Timings
 from lwc.compiler.prove import Proof
 from lwc.compiler.render import render_html
 from lwc.compiler.search.find import Revert
-from lwc.compiler.search.space import Space
+from lwc.compiler.search.space import SPARSE, Space, node_name
+from lwc.compiler.sparse_lines import SparseLines
 
 REPORT_SCHEMA = 1
 STAGES = ("load", "canonicalize", "calibrate", "cost", "sensitivity", "search", "build", "tune", "verify")
@@ -135,21 +136,26 @@ def site_reports(model: Model, space: Space, plan: Plan, reverted: Iterable[Reve
         taken_back[revert.site] = f"{known}; {revert.reason}" if known else revert.reason
     sites = dict.fromkeys((*space.options, *plan.choices))
     order = {node.name: (k, node) for k, node in enumerate(model.graph)}
+    sparse = SparseLines(model)
     lines = []
-    for site in sorted(sites, key=lambda s: order[s.name][0]):
+    for site in sorted(sites, key=lambda s: order[node_name(s)][0]):
         choice = plan.choices.get(site, Float())
         option = space.option(site, choice) if site in space.options else None
+        if option is not None and len(space.options[site]) == 1:
+            option = None  # asked for, and not priced
+        node = order[node_name(site)][1]
+        is_sparse = site.kind in SPARSE
         lines.append(
             SiteReport(
                 site.name,
                 site.op,
                 site.kind,
-                choice.name,
+                sparse.choice(site, choice) if is_sparse else choice.name,
                 _known(option.loss) if option else None,
                 _known(option.ms) if option else None,
-                parameters(order[site.name][1]),
-                macs(order[site.name][1]),
-                taken_back.get(site) or _reason(space, site, choice),
+                sparse.parameters(site, choice) if is_sparse else parameters(node),
+                sparse.macs(site, choice) if is_sparse else macs(node),
+                taken_back.get(site) or (sparse.reason if is_sparse else _reason)(space, site, choice),
             )
         )
     return tuple(lines)

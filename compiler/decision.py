@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from lwc import backends
 from lwc.compiler.core.errors import BadPlan, UnsupportedOperator
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Plan, Scaling
+from lwc.compiler.core.plan import Choice, Plan, Scaling, Site
 from lwc.compiler.elsewhere import boldest, located, untimed
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
@@ -21,10 +21,11 @@ from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
 from lwc.compiler.search.ledger import Limits, limits_for
 from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.pruning import collect_for_sparsity
 from lwc.compiler.search.rescale import Rescaler, scaled
 from lwc.compiler.search.rounding import needs_gram, solving_sources
 from lwc.compiler.search.solve import Objective
-from lwc.compiler.search.space import Space
+from lwc.compiler.search.space import SPARSE, Space, node_name
 from lwc.compiler.search.trial import Trials
 
 
@@ -57,7 +58,10 @@ def decide_for_all(
     if options.plan is not None:
         plan = replayed(options, numbers)
         return [Decision(place, plan, Space({})) for place in places], refused
-    decisions = [decide(place, numbers, judge, options, timings) for place in places if not place.backend.fixes_shapes]
+    decisions = list[Decision]()
+    for place in places:
+        if not place.backend.fixes_shapes:
+            decisions += decide(place, numbers, judge, options, timings)
     for place in places:
         if place.backend.fixes_shapes:
             decisions += decide_elsewhere(place, decisions, numbers, judge, options, timings)
@@ -125,13 +129,33 @@ def scaled_by(prepared: Prepared, scalings: tuple[Scaling, ...]) -> Prepared:
 
 def decide(
     place: Prepared, numbers: Numbers, judge: Judge, options: CompileOptions, timings: Timings
+) -> list[Decision]:
+    """A plan of number formats for one runtime; where channels may leave, another one in which some do.
+
+    A sparsity that was asked for is in every plan.
+    """
+    decider = search_space(place, numbers, options, timings)
+    if options.sparse.asked:
+        with timings.stage("sensitivity", "Looking at what is to leave"):
+            decider.ask_for_sparsity()
+    decided = [searched(decider, place, judge, options, timings)]
+    if options.sparse.kind == "auto":
+        with timings.stage("sensitivity", f"Measuring channels on {place.backend.name}"):
+            decider.offer_groups(replace(decided[0].plan, scalings=()))
+        decided.append(searched(decider, place, judge, options, timings))
+    decider.bench.close()
+    numbers.bench.close()
+    return decided
+
+
+def searched(
+    decider: Decider, place: Prepared, judge: Judge, options: CompileOptions, timings: Timings
 ) -> Decision:
-    """Search a plan for one runtime, then revert its worst sites until it holds on the held-out samples.
+    """The plan of the decider's space, its worst sites reverted until it holds on the held-out samples.
 
     Where nothing is offered there is nothing to search: the cleaned model is a candidate in any case.
     """
-    decider = search_space(place, numbers, options, timings)
-    if not decider.offered:
+    if not decider.space.options:
         return Decision(place, Plan(scalings=place.scalings), decider.space)
     bench = decider.bench
     with timings.stage("search", f"Searching for {place.backend.name}"):
@@ -148,8 +172,6 @@ def decide(
         settled = prefer_safer(
             plan, decider.space, lambda plan: judge.verdict(bench.session(plan)), ratio, decider.wanted.objective
         )
-    bench.close()
-    numbers.bench.close()
     reverted = [*found.reverted, *reverted, *settled.reverted]
     plan = replace(settled.plan, scalings=place.scalings)
     return Decision(place, plan, decider.space, tuple(reverted), settled.done)
@@ -167,13 +189,14 @@ def decide_elsewhere(
 
     Its plans: what was decided for the reference, as far as it executes that; the asked format, or int8 where nothing
     was decided, wherever the budget allows; short floats everywhere, where it has them as a property of the whole
-    model; all in float.
+    model; all in float. A sparsity that was asked for is in all of them.
     """
     executed = place.target.choices
-    source = next((d for d in decided if d.prepared.backend.name == place.reference.name), None)
-    if source is None:
-        source = decide(place.on(place.reference).limited_to(executed), numbers, judge, options, timings)
-    kept = {site: choice for site, choice in source.plan.choices.items() if choice.name in executed}
+    sources = [d for d in decided if d.prepared.backend.name == place.reference.name]
+    if not sources:
+        sources = decide(place.on(place.reference).limited_to(executed), numbers, judge, options, timings)
+    source = sources[0]
+    kept, *sparse = [_executed(each.plan, executed) for each in sources]
     bench = workbench(place)
     decider = Decider(bench, numbers, _wanted(options))
     decider.find_sites()
@@ -190,7 +213,13 @@ def decide_elsewhere(
         )
     on_reference.close()
     reverted = [*located(source.reverted, place.reference.name), *reverted]
-    wished = [replace(source.plan, choices=kept), held, replace(source.plan, choices=short), Plan()]
+    asked = {s: choice for s, choice in kept.items() if s.kind in SPARSE}
+    wished = [
+        *(replace(source.plan, choices=choices) for choices in (*sparse, kept)),
+        replace(held, choices={**held.choices, **asked}),
+        replace(source.plan, choices={**short, **asked}),
+        Plan(asked),
+    ]
     plans = [replace(plan, scalings=place.scalings) for plan in wished]
     refused = {plan.digest(): bench.refusal(plan) for plan in plans}
     for plan in plans:
@@ -199,6 +228,11 @@ def decide_elsewhere(
     listed = untimed(decider.offered, source.space, executed)
     runnable = [plan for plan in plans if not refused[plan.digest()]]
     return [Decision(place, plan, Space({}), tuple(reverted), listed=listed) for plan in runnable]
+
+
+def _executed(plan: Plan, executed: Collection[str]) -> dict[Site, Choice]:
+    """The choices that a runtime executes; what leaves the model, leaves it for every runtime."""
+    return {s: choice for s, choice in plan.choices.items() if choice.name in executed or s.kind in SPARSE}
 
 
 def _ratio_of_bytes(space: Space) -> Callable[[Plan, Plan], float]:
@@ -250,7 +284,7 @@ def search_space(
 
 def _wanted(options: CompileOptions) -> Wanted:
     objective: Objective = options.objective  # type: ignore[assignment]
-    return Wanted(options.precision, objective=objective, max_drop=options.max_drop, seed=options.seed)
+    return Wanted(options.precision, options.sparse, objective, options.max_drop, options.seed)
 
 
 def workbench(prepared: Prepared) -> Workbench:
@@ -277,6 +311,7 @@ def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
     nodes = model.by_name()
     numbers.collect_grams(solving_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
     numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))
+    collect_for_sparsity(numbers, plan)
     return plan
 
 
@@ -289,7 +324,7 @@ def read_plan(options: CompileOptions, clean: Model) -> Plan:
         raise BadPlan(f"The plan '{options.plan}' cannot be read ({error}).") from error
     names = {node.name for node in clean.graph}
     for site in (*plan.choices, *(scaling.site for scaling in plan.scalings)):
-        if site.name not in names:
+        if node_name(site) not in names:
             raise BadPlan(
                 f"The plan '{options.plan}' names '{site.name}', which {clean.name} does not have.",
                 "Use a plan that was made for this model.",

@@ -49,7 +49,8 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
         decisions += decide_for_all(place, numbers, judge, other_way(options), timings)[0]
     with replacing(out) as folder:
         with timings.stage("build", "Building the candidates"):
-            candidates, skipped = candidates_of(prepared, decisions, only_plan=options.plan is not None)
+            only_plan = options.plan is not None or options.sparse.asked
+            candidates, skipped = candidates_of(prepared, decisions, only_plan=only_plan)
         tune(candidates, options, timings)
         with timings.stage("verify", "Measuring against the original"):
             proof = prove(prepared, judge, candidates, folder, options)
@@ -103,8 +104,8 @@ def candidates_of(
 ) -> tuple[list[Candidate], tuple[Skip, ...]]:
     """Plans first, then the cleaned model, on every runtime; the input model stays behind them all.
 
-    A plan that the user gave stands alone. Models for a foreign target are kept whatever their speed here, but for
-    those of the runtime that the input model has anyway.
+    only_plan: what the user asked for, a plan or a sparsity, stands alone. Models for a foreign target are kept
+    whatever their speed here, but for those of the runtime that the input model has anyway.
     """
     plans: list[Candidate] = []
     cleaned: dict[str, Candidate] = {}

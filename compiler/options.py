@@ -6,12 +6,13 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lwc.compiler.core.errors import LwcError, UsageError
+from lwc.compiler.core.errors import UsageError
+from lwc.compiler.core.sparsity import Sparsity
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +23,6 @@ BACKENDS = ("auto", "ort", "tvm", "openvino")
 OBJECTIVES = ("latency", "size", "throughput")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "fp8", "int8", "int8-dynamic", "w8", "w4")
 METRICS = ("fidelity", "top1", "cosine", "mse")
-SPARSITY = re.compile(r"none|auto|2:4|channels:(0?\.\d+|1(\.0*)?)|block:\d+x\d+")
 MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 # Flags whose field carries a unit; the others have the field's name with dashes.
@@ -87,9 +87,11 @@ class CompileOptions:
             raise UsageError("--tuner names devices to tune on, but there is no time to.", "Give --tune MINUTES.")
         if self.tune_minutes and self.no_cache:
             raise UsageError("What --tune finds is kept in the cache.", "Leave out --no-cache, or --tune.")
-        for is_asked, refusal in NOT_YET:
-            if is_asked(self):
-                raise refusal(self)
+
+    @property
+    def sparse(self) -> Sparsity:
+        """What `sparsity` asks for."""
+        return Sparsity.parse(self.sparsity)
 
     @property
     def cache_folder(self) -> Path | None:
@@ -229,10 +231,7 @@ def _check_names(options: CompileOptions) -> None:
     ):
         if value not in known:
             raise UsageError(f"Unknown {name} '{value}'.", f"It is one of: {', '.join(known)}.")
-    if not SPARSITY.fullmatch(options.sparsity):
-        raise UsageError(
-            f"Unknown sparsity '{options.sparsity}'.", "It is none, auto, channels:RATIO, 2:4 or block:RxC."
-        )
+    Sparsity.parse(options.sparsity)
     metric = options.metric
     if isinstance(metric, str) and metric not in METRICS and not is_module_attribute(metric):
         raise UsageError(f"Unknown metric '{metric}'.", f"It is one of {', '.join(METRICS)}, or module:attr.")
@@ -266,12 +265,3 @@ def _plain(value: object) -> Any:
         return {str(key): list(dims) for key, dims in value.items()}
     kind: Any = value if callable(value) else type(value)
     return f"{kind.__module__}:{getattr(kind, '__qualname__', type(kind).__name__)}"
-
-
-# What the contract names and this version does not build yet: refused, never ignored.
-NOT_YET: tuple[tuple[Callable[[CompileOptions], bool], Callable[[CompileOptions], LwcError]], ...] = (
-    (
-        lambda o: o.sparsity != "none",
-        lambda o: UsageError("This version of lwc does not sparsify.", "Leave --sparsity out."),
-    ),
-)

@@ -16,6 +16,7 @@ from lwc.compiler.cli.screen import Column, Screen
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.report import OutputFidelity
 from lwc.compiler.driver import analyze_model
+from lwc.compiler.groups import GroupTable, groups_of
 from lwc.compiler.inspect import INSERTED, Layer
 from lwc.compiler.inspect import inspect as look_into
 from lwc.compiler.options import make_options
@@ -25,6 +26,7 @@ from lwc.compiler.verify import THRESHOLD_DB, Comparison
 from lwc.compiler.verify import verify as compare
 
 Shape = Mapping[str, tuple[int, ...]] | None
+MOST_NAMED = 6  # coupled tensors of a group; all of them are in the JSON
 
 
 @click.command()
@@ -34,6 +36,7 @@ Shape = Mapping[str, tuple[int, ...]] | None
 @parameters.shape
 @click.option("--backend", metavar="ort|tvm|openvino", help="Say which layers it takes, and why not the others.")
 @click.option("--no-profile", is_flag=True, help="Do not run the model: no shares of time.")
+@click.option("--groups", is_flag=True, help="Show which channels must leave together, and which cannot, instead.")
 @parameters.with_screen
 def inspect(
     screen: Screen,
@@ -43,8 +46,12 @@ def inspect(
     shape: Shape,
     backend: str | None,
     no_profile: bool,
+    groups: bool,
 ) -> None:
     """Show the layers of MODEL (or an artifact): operator, shape, weight, work, share of time, choice."""
+    if groups:
+        show_groups(screen, groups_of(model, shape=shape, target=target or "host"))
+        return
     layers = look_into(
         model, calib=calib, shape=shape, target=target or "host", backend=backend, profile=not no_profile
     )
@@ -71,6 +78,34 @@ def inspect(
         f"{len(layers)} layers, {sum(layer.parameters for layer in layers):,} parameters, "
         f"{sum(layer.macs for layer in layers):,} MACs"
     )
+
+
+def show_groups(screen: Screen, found: GroupTable) -> None:
+    """Groups of channels, and the axes that must stay whole."""
+    if screen.as_json:
+        screen.data(asdict(found))
+        return
+    columns = (
+        Column("group"), Column("op"), Column("channels", True), Column("kind"), Column("parameters", True),
+        Column("MACs", True), Column("coupled tensors"),
+    )  # fmt: skip
+    rows = [
+        (
+            line.name,
+            line.op,
+            str(line.channels),
+            "heads" if line.heads else "channels",
+            f"{line.parameters:,}",
+            f"{line.macs:,}",
+            ", ".join(line.tensors[:MOST_NAMED]) + (", ..." if len(line.tensors) > MOST_NAMED else ""),
+        )
+        for line in found.groups
+    ]
+    screen.table(columns, rows)
+    titles = (Column("kept whole"), Column("axis", True), Column("size", True), Column("by"), Column("why"))
+    refused = [(r.value, str(r.axis), str(r.size), f"{r.operator} '{r.node}'", r.reason) for r in found.refused]
+    screen.table(titles, refused)
+    screen.line(f"{len(rows)} groups of channels, {len(refused)} axes that stay whole")
 
 
 def _taken(layer: Layer) -> str:

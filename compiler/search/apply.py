@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lwc.compiler.analysis.shapes import forget_inner_shapes
@@ -11,11 +12,13 @@ from lwc.compiler.core.external import move_to_file
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.opset import OLDEST, ensure_opset
 from lwc.compiler.core.pass_ import PassContext, Pipeline, Skip
-from lwc.compiler.core.plan import Plan, Site
+from lwc.compiler.core.plan import Plan, Pruned, Site
 from lwc.compiler.core.stats import LayerStats
 from lwc.compiler.core.target import Target
+from lwc.compiler.search.sliced import Sliced
 from lwc.passes.canonicalize.name_nodes import NameNodes
 from lwc.passes.precision import PRECISION_PASSES
+from lwc.passes.sparsity import SPARSITY_PASSES
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,18 @@ class Applier:
         context = PassContext(self.target, plan, self.stats, solved=self.solved)
         ensure_opset(fork.ir, max((choice.opset for choice in plan.choices.values()), default=OLDEST))
         NameNodes().run(fork.ir, context)  # raising the opset may add nodes
-        outcome = Pipeline(PRECISION_PASSES).run(fork.ir, context)
+        sparse = Pipeline(SPARSITY_PASSES).run(fork.ir, context)
+        outcome = Pipeline(PRECISION_PASSES).run(fork.ir, self._after_pruning(context, model))
         forget_inner_shapes(fork.ir)
         move_to_file(fork.ir)
-        return fork, outcome.skipped
+        return fork, (*sparse.skipped, *outcome.skipped)
+
+    def _after_pruning(self, context: PassContext, model: Model) -> PassContext:
+        """The statistics of the channels that stay; what is solved with them is of no use to other forks."""
+        removed = {site: choice.removed for site, choice in context.plan.sites(Pruned)}
+        if not removed:
+            return context
+        return replace(context, stats=Sliced(self.stats, model.ir, removed), solved=ChainMap({}, self.solved))
 
     def on(self, target: Target) -> Applier:
         """The same for another target, on the same statistics."""

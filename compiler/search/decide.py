@@ -12,19 +12,22 @@ import onnx_ir as ir
 from lwc.compiler.analysis.crossings import Flow
 from lwc.compiler.analysis.sites import choices_of, find_sites, macs
 from lwc.compiler.core.plan import BFloat16, Choice, Float, Float16, Plan, Site, StaticInt8, Weight16, WeightOnly
+from lwc.compiler.core.sparsity import Sparsity
 from lwc.compiler.core.target import Target
 from lwc.compiler.search.biases import choose_biases
 from lwc.compiler.search.cost import crossing_rates, crossings, exchanged, graph_bytes, measured_costs, weight_bytes
+from lwc.compiler.search.deepen import steps_for
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
 from lwc.compiler.search.find import MOST_NOISE, Finder, Found
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.numbers import RANGE_SAMPLES, Numbers
 from lwc.compiler.search.pairs import interactions, most_pairs, neighbours
+from lwc.compiler.search.pruning import Pruner
 from lwc.compiler.search.rounding import choose_roundings, confirmed, sites_to_solve
 from lwc.compiler.search.shared_weights import sharing_sites
 from lwc.compiler.search.solve import Objective, solve
-from lwc.compiler.search.space import Crossing, Interaction, Option, Space
+from lwc.compiler.search.space import SPARSE, Crossing, Interaction, Option, Space
 from lwc.passes.precision import required_values
 
 # Names of the choices that each --precision offers beside float.
@@ -39,9 +42,10 @@ PRODUCTS = frozenset({"MatMul", "Gemm"})  # where integer weights alone make ker
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user wants: formats, what to make best, the budget of the metric, the seed."""
+    """What the user wants: formats, what may leave, what to make best, the budget of the metric, the seed."""
 
     precision: str = "auto"
+    sparsity: Sparsity = field(default_factory=Sparsity)
     objective: Objective = "latency"
     max_drop: float = 0.01
     seed: int = 0
@@ -52,6 +56,7 @@ class Decider:
     """The stages of a decision for one runtime, in order; each reads what the one before left.
 
     bench: of the runtime;  numbers: shared by all runtimes;  each: called after every measurement
+    base: the plan of formats that groups of channels are priced on
     """
 
     bench: Workbench
@@ -60,6 +65,7 @@ class Decider:
     each: Callable[[], None] = lambda: None
     offered: dict[Site, tuple[Choice, ...]] = field(default_factory=dict)
     space: Space = field(default_factory=lambda: Space({}))
+    base: Plan | None = None
     _costs: dict[tuple[Site, Choice], float] = field(default_factory=dict)
 
     def find_sites(self) -> None:
@@ -129,13 +135,27 @@ class Decider:
     def _bytes(self, node: ir.Node, choice: Choice) -> int:
         return weight_bytes(node, choice, self.bench.target) + graph_bytes(node, choice)
 
+    def ask_for_sparsity(self) -> None:
+        """What was asked for everywhere joins the space as the only option of its sites, so that every plan has it."""
+        pruner, asked = Pruner(self.bench, self.numbers, self.each), self.wanted.sparsity
+        if asked.kind == "channels":
+            fixed = {site: (Option(c, 0.0, 0, 0.0),) for site, c in pruner.at_share(1.0 - asked.ratio).items()}
+            self.space = replace(self.space, options={**self.space.options, **fixed})
+
+    def offer_groups(self, base: Plan) -> None:
+        """Groups of channels join the space, priced on top of a plan of formats."""
+        options = Pruner(self.bench, self.numbers, self.each).options(base)
+        self.space = replace(self.space, options={**self.space.options, **options})
+        self.base = base
+
     def search(self, limits: Limits | None = None) -> Found:
         """The plan. limits: hard budgets of the sites together."""
         samples = len(self.bench.samples)
-        effort = effort_for(sum(macs(node) for node in self.bench.model.graph), samples, self.wanted.seed)
+        work = sum(macs(node) for node in self.bench.model.graph)
+        effort = effort_for(work, samples, self.wanted.seed)
         finder = Finder(
             self.space, self.numbers.ranges, self.bench, self.wanted.max_drop, self._classes(), self.wanted.objective,
-            self.each, limits or Limits(), effort, self._sharing(),
+            self.each, limits or Limits(), effort, self._sharing(), self.base, steps_for(work, samples),
         )  # fmt: skip
         return finder.find()
 
@@ -208,6 +228,8 @@ class Decider:
         nodes = self.bench.model.by_name()
         classes: dict[str, list[Site]] = {}
         for site in self.space.options:
+            if site.kind in SPARSE:
+                continue
             classes.setdefault(class_of(nodes[site.name]), []).append(site)
         float_ms = {name: sum(self.space.options[site][0].ms for site in sites) for name, sites in classes.items()}
         return dict(sorted(classes.items(), key=lambda item: (-float_ms[item[0]], item[0])))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lwc.compiler.core.plan import Choice, Plan, Range, Site
+from lwc.compiler.search.deepen import Deepening
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
@@ -21,6 +22,7 @@ BISECTIONS = 7  # after which budgets are known within 7 %
 MOST_NOISE = 0.05  # relative squared error of the outputs, 13 dB
 RUINED = 2.0  # summed loss beyond which outputs are noise: the frontier starts below
 NO_DOUBT = 0.5  # profiles are trusted without the clock where one format takes less than this share of the other
+NOISE_SAMPLES = 16  # that sparse choices are compared on
 CLEARLY_FASTER = 0.985  # a flip must win by more than the noise of the clock
 
 
@@ -48,6 +50,7 @@ class Finder:
     max_drop: the metric may fall by so much below the float model's
     classes: sites grouped by what they are (depthwise Conv, MatMul, ...), flipped together on the clock
     limits: hard budgets of the sites together;  effort: of evolution, where losses do not add up; None: none
+    known: a plan that holds the budget, from which sparse choices are taken further, too;  steps: measurements for that
     sharing: sites that read one weight and offer the same choices
     """
 
@@ -61,11 +64,13 @@ class Finder:
     limits: Limits = field(default_factory=Limits)
     effort: Effort | None = None
     sharing: Sequence[tuple[Site, ...]] = ()
+    known: Plan | None = None
+    steps: int = 0
     reverted: list[Revert] = field(default_factory=list)
 
     def find(self) -> Found:
         """The best plan; all in float when nothing else pays."""
-        plan = self._evolved(self._extended(self._fastest_within_budget()))
+        plan = self._deepened(self._evolved(self._extended(self._fastest_within_budget())))
         if self.objective == "size":
             plan = self._join(plan)
         else:
@@ -128,6 +133,29 @@ class Finder:
             return plan
         better = refine(self.bench, self.space, plan, Goal(self.objective, limits=self.limits), self.effort, self.each)
         return better if better is plan or self.holds(better) else plan
+
+    def _deepened(self, plan: Plan) -> Plan:
+        """The plan with sparse choices taken further, or the known one, whichever comes to be faster."""
+        if not self.steps or not any(site.kind in SPARSE for site in self.space.options):
+            return plan
+        count = min(NOISE_SAMPLES, len(self.bench.samples))
+        found = Deepening(
+            self.space, self.holds, lambda each: self.bench.noise(each, count), self.steps, self.objective,
+            self.limits, self.each,
+        )  # fmt: skip
+        plans = [found.run(start) for start in (plan, self.known) if start is not None]
+        return min(plans, key=self._cost) if self.objective == "size" else self._fastest(plans)
+
+    def _cost(self, plan: Plan) -> float:
+        return Ledger(self.space, plan.choices).totals.cost(self.objective)
+
+    def _fastest(self, plans: Sequence[Plan]) -> Plan:
+        """On the clock; of two the first unless the other clearly wins."""
+        best = plans[0]
+        for plan in plans[1:]:
+            if self.bench.ratio(plan, best) < CLEARLY_FASTER:
+                best = plan
+        return best
 
     def _join(self, plan: Plan) -> Plan:
         """Sites that share a weight in one format, where that is smaller and holds: two formats store it twice."""

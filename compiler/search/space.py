@@ -140,6 +140,11 @@ class Space:
         )
 
 
+def node_name(site: Site) -> str:
+    """Name of the node that the site is at; a node that makes several groups of channels has a number behind it."""
+    return site.name.rpartition("#")[0] if site.kind == "channels" and "#" in site.name else site.name
+
+
 def crossing_ms(crossing: Crossing, picked: Mapping[Site, Option]) -> float:
     """What one value pays under the picked options: every format is entered once and left once, through float32."""
     made = FLOAT32 if crossing.producer is None else picked[crossing.producer].activations

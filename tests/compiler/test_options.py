@@ -97,17 +97,9 @@ def test_refuses_a_value_out_of_range(flags: dict[str, object]) -> None:
         make_options(flags)
 
 
-@pytest.mark.parametrize(
-    ("flags", "error"),
-    [
-        ({"sparsity": "channels:0.5"}, UsageError),
-        ({"sparsity": "2:4"}, UsageError),
-    ],
-    ids=str,
-)
-def test_refuses_what_is_not_built_yet_instead_of_ignoring_it(flags: dict[str, object], error: type[Exception]) -> None:
-    with pytest.raises(error, match="This version of lwc"):
-        make_options(flags)
+@pytest.mark.parametrize("sparsity", ["none", "auto", "channels:0.5", "2:4", "block:4x1"])
+def test_takes_every_sparsity(sparsity: str) -> None:
+    assert make_options({"sparsity": sparsity}).sparse.asked == (sparsity not in ("none", "auto"))
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "int8", "int8-dynamic"])

@@ -1,0 +1,196 @@
+"""Options of channel groups: how wide each may stay, which channels leave, what that saves and loses.
+
+They stand beside number formats in one space. What a width saves is measured on top of a plan of formats, and so in
+the formats that its layers will have; what it loses, in float, with the one group pruned alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, isfinite
+
+import onnx_ir as ir
+
+from lwc.compiler.analysis.channels import Channels, Group, find_channels
+from lwc.compiler.analysis.group_sizes import weight_share
+from lwc.compiler.analysis.sites import macs
+from lwc.compiler.core.plan import Choice, Float, Plan, Pruned, Site
+from lwc.compiler.core.stats import LayerStats
+from lwc.compiler.search.cost import weight_bytes
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.evolve import SESSION
+from lwc.compiler.search.group_costs import measured_savings
+from lwc.compiler.search.group_readers import elimination_of, reader_sites
+from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.rounding import gram_sources
+from lwc.compiler.search.space import Option
+from lwc.compiler.search.widths import SHARES, width_at, widths_of
+from lwc.passes.solvers.elimination import Elimination
+
+log = logging.getLogger(__name__)
+
+COMPENSATION = "least-squares"
+SAMPLES = 16  # that losses are measured on
+MULTIPLY_ADDS = 2e12  # of all the runs together: some 50 s on two cores
+LEAST_SAVING = 2e-3  # of the whole model's time: a width must save so much more than the next wider one
+RUINED = 1.0  # loss beyond which narrower widths need no measurement
+
+
+@dataclass
+class Pruner:
+    """Prices groups of one runtime's model. each: called after every measurement"""
+
+    bench: Workbench
+    numbers: Numbers
+    each: Callable[[], None] = lambda: None
+
+    @cached_property
+    def channels(self) -> Channels:
+        return find_channels(self.bench.model.ir)
+
+    @cached_property
+    def groups(self) -> dict[Site, Group]:
+        return {group.site: group for group in self.channels.groups}
+
+    @cached_property
+    def eliminations(self) -> dict[Site, Elimination]:
+        """By group, in which order its channels leave. Collects the statistics that this and applying plans take."""
+        nodes = self.bench.model.by_name()
+        stats = _collected(self.numbers, self.groups.values(), nodes)
+        return {site: elimination_of(group, nodes, stats) for site, group in self.groups.items()}
+
+    def pruned(self, site: Site, width: int) -> Pruned:
+        """The group at this width, without the channels that leave first."""
+        gone = self.groups[site].size - width
+        return Pruned(tuple(sorted(map(int, self.eliminations[site].channels[:gone]))), COMPENSATION)
+
+    def at_share(self, share: float) -> dict[Site, Choice]:
+        """Every group at the width next to this share of its channels; those that stay whole left out."""
+        alignment = self.bench.target.channel_alignment
+        widths = {site: width_at(group, share, alignment) for site, group in self.groups.items()}
+        return {site: self.pruned(site, width) for site, width in widths.items() if width < self.groups[site].size}
+
+    def offered(self) -> dict[Site, tuple[Pruned, ...]]:
+        """Widths of every group, widest first."""
+        alignment = self.bench.target.channel_alignment
+        widths = {site: widths_of(group, alignment) for site, group in self.groups.items()}
+        return {site: tuple(self.pruned(site, width) for width in found) for site, found in widths.items() if found}
+
+    def options(self, base: Plan) -> dict[Site, tuple[Option, ...]]:
+        """What is left of `offered` where it pays, priced; the first option of each leaves the group whole."""
+        savings = measured_savings(
+            self.bench, base, [self.at_share(share) for share in SHARES], self._touched(), self.each
+        )
+        least = LEAST_SAVING * self.bench.milliseconds(base)
+        paying = {site: _paying(site, choices, savings, least) for site, choices in self.offered().items()}
+        paying = {site: choices for site, choices in paying.items() if choices}
+        losses = self.losses(paying)
+        return {
+            site: (
+                Option(Float(), 0.0, 0, 0.0),
+                *(Option(c, -savings[site, c], -self._bytes(base, site, c), losses[site, c]) for c in choices),
+            )
+            for site, choices in paying.items()
+        }
+
+    def losses(self, offered: Mapping[Site, Sequence[Pruned]]) -> dict[tuple[Site, Choice], float]:
+        """Relative squared error of the outputs with each choice alone.
+
+        As many are measured as the multiply-adds allow, in each group the same share of its widths; the others follow
+        from the nearest measured one by what the readers lose.
+        """
+        found: dict[tuple[Site, Choice], float] = {}
+        for site, choices in offered.items():
+            measured: dict[int, float] = {}
+            for k in _spread(len(choices), self._affordable(len(offered))):
+                ruined = any(loss > RUINED for loss in measured.values())
+                if not ruined:
+                    measured[k] = self._noise(Plan({site: choices[k]}))
+                    self.each()
+            estimates = [self._lost(site, choice) for choice in choices]
+            for k, choice in enumerate(choices):
+                near = min(measured, key=lambda i: abs(i - k))
+                ratio = estimates[k] / estimates[near] if k != near and estimates[near] > 0.0 else 1.0
+                found[site, choice] = measured[near] * ratio
+        return found
+
+    def _affordable(self, groups: int) -> int:
+        """Widths of each group that are measured."""
+        count = min(SAMPLES, len(self.bench.samples))
+        work = sum(macs(node) for node in self.bench.model.graph) * count + SESSION
+        return max(1, int(MULTIPLY_ADDS / work) // max(1, groups))
+
+    def _noise(self, plan: Plan) -> float:
+        noise = self.bench.noise(plan, SAMPLES)
+        return noise if isfinite(noise) else inf
+
+    def _lost(self, site: Site, choice: Pruned) -> float:
+        """What the readers lose by the elimination's account."""
+        return float(self.eliminations[site].losses[len(choice.removed) - 1])
+
+    def _bytes(self, base: Plan, site: Site, choice: Pruned) -> int:
+        """Of the weights that leave, in the formats of the base plan."""
+        nodes, target = self.bench.model.by_name(), self.bench.target
+        formats = {other.name: chosen for other, chosen in base.choices.items()}
+        whole = sum(
+            share * weight_bytes(nodes[name], formats.get(name, Float()), target)
+            for name, share in weight_share(self.groups[site], nodes).items()
+        )
+        return round(whole * len(choice.removed) / self.groups[site].size)
+
+    def _touched(self) -> dict[Site, frozenset[str]]:
+        """Names of the nodes that read or make a value with channels of the group."""
+        readers: dict[str, set[str]] = {}
+        for node in self.bench.model.graph:
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.name and node.name:
+                    readers.setdefault(value.name, set()).add(node.name)
+        return {
+            site: frozenset(
+                name for value, _ in self.channels.keep({site: range(group.size)}) for name in readers.get(value, ())
+            )
+            for site, group in self.groups.items()
+        }
+
+
+def collect_for_sparsity(numbers: Numbers, plan: Plan) -> None:
+    """The statistics that it takes to apply the plan's sparse choices."""
+    pruned = dict(plan.sites(Pruned))
+    if pruned:
+        model = numbers.bench.model
+        groups = [group for group in find_channels(model.ir).groups if group.site in pruned]
+        _collected(numbers, groups, model.by_name())
+
+
+def _collected(
+    numbers: Numbers, groups: Iterable[Group], nodes: Mapping[str, ir.Node]
+) -> Mapping[Site, LayerStats]:
+    """Gram matrices and means of what reads these groups."""
+    sources = gram_sources(reader_sites(groups, nodes), nodes)
+    numbers.collect_grams(sources)
+    return numbers.collect_means(sources)
+
+
+def _paying(
+    site: Site, choices: Sequence[Pruned], savings: Mapping[tuple[Site, Choice], float], least: float
+) -> tuple[Pruned, ...]:
+    """Those that save more than every wider one."""
+    kept: list[Pruned] = []
+    best = 0.0
+    for choice in choices:
+        saved = savings.get((site, choice), -inf)
+        if saved >= best + least:
+            kept.append(choice)
+            best = saved
+    return tuple(kept)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Up to `most` of `count` numbers, evenly, rising."""
+    if most >= count:
+        return list(range(count))
+    return sorted({round((k + 0.5) * count / most - 0.5) for k in range(most)})
+
