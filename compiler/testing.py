@@ -142,11 +142,14 @@ def _zero(node: ir.Node, slot: Slot, gone: Sequence[int]) -> None:
     assert value.dtype is not None
     assert graph is not None
     assert value.shape is not None
-    keep = np.ones(int(value.shape[slot.axis]), value.dtype.numpy())
+    size = value.shape[slot.axis]
+    assert isinstance(size, int)
+    keep = np.ones(size, value.dtype.numpy())
     keep[slot.positions[list(gone)].reshape(-1)] = 0
-    tensor = ir.tensor(keep.reshape(-1, *(1,) * (len(value.shape) - 1 - slot.axis)))
+    keep = keep.reshape(-1, *(1,) * (len(value.shape) - 1 - slot.axis))
+    tensor = ir.tensor(keep)
     mask = ir.Value(name=f"{value.name}.kept.{id(tensor)}", const_value=tensor, type=value.type)
-    mask.shape = ir.Shape(tensor.shape)
+    mask.shape = ir.Shape(keep.shape)
     graph.register_initializer(mask)
     product = ir.node("Mul", [value, mask])
     masked = product.outputs[0]

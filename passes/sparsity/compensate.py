@@ -1,7 +1,7 @@
 """Before channels leave, the layers that read what stays take over their work: weights are solved, biases shifted.
 
 The solved weight is written in place of the old one, zero where channels leave; these are sliced off afterwards, with
-all else. What a consumer lacks for it (statistics, a weight of its own) is a reason to leave its weight as it is.
+all else. What a layer lacks for it (statistics, a weight of its own) is a reason to leave its weight as it is.
 """
 
 from __future__ import annotations
@@ -12,22 +12,28 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from lwc.compiler.analysis.channels import Channels, Shrunk, Slot
+from lwc.compiler.analysis.channels import Channels, Shrunk
 from lwc.compiler.analysis.sites import site_of
-from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.analysis.terms import Mask
 from lwc.compiler.core.errors import BadPlan
-from lwc.compiler.core.mapped import kept_in_file
 from lwc.compiler.core.pass_ import PassContext, Skip
 from lwc.compiler.core.plan import Pruned, Site
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.edit import Array, Names, add_initializer, constant_array, input_of, is_op, new_node, sole_user
-from lwc.passes.solvers.moments import patch_mean
+from lwc.passes.edit import (
+    Array,
+    Names,
+    add_initializer,
+    constant_array,
+    input_of,
+    is_op,
+    new_node,
+    redirect,
+    sole_user,
+)
 from lwc.passes.solvers.removal import refit
+from lwc.passes.sparsity.layer import Floats, Layer, drop_unread, layer_of, write_bias
 from lwc.passes.sparsity.shrink import replace_tensor
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +70,7 @@ def _consumers(
     seen = set()
     for site, choice in chosen.items():
         group = channels.at(site)
-        slots: tuple[Slot, ...] = () if group is None or choice.compensation == "none" else group.consumers
-        for slot in slots:
+        for slot in group.consumers if group is not None and choice.compensation != "none" else ():
             if (slot.node, slot.index) not in seen:
                 seen.add((slot.node, slot.index))
                 yield _Consumer(nodes[slot.node], slot.index, slot.axis, choice.compensation, site)
@@ -73,102 +78,97 @@ def _consumers(
 
 def _solve(consumer: _Consumer, shrunk: Shrunk, ctx: PassContext, names: Names) -> str:
     """Write the solved weight and shift the bias; the reason when that cannot be."""
-    node, value = consumer.node, consumer.node.inputs[consumer.index]
+    node = consumer.node
     stats = ctx.stats.get(site_of(node))
-    view = next((view for view in weight_views(node) if view.index == consumer.index), None)
-    array = constant_array(value)
-    if value is None or array is None or view is None or not view.sees_activation:
-        return "it sees more than one activation"
-    if len(value.uses()) > 1 or value.is_graph_output():
-        return "other nodes read it too"
-    if stats is None:
-        return "there are no statistics of what it reads"
-    if is_op(node, "Gemm") and any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta")):
-        return "it scales what it computes"
-    mask = np.zeros(array.shape, np.bool_)
+    layer = layer_of(node, stats)
+    if isinstance(layer, str):
+        return layer
+    if stats is None or layer.view.index != consumer.index:
+        return "there are no statistics of what it sees"
+    mask = np.zeros(layer.array.shape, np.bool_)
     np.moveaxis(mask, consumer.axis, 0)[shrunk.constants[node, consumer.index][consumer.axis]] = True
-    kept = view.matrix(mask)[0]
-    grouped = stats.gram is not None and stats.gram.ndim == 3
-    if view.rows % (len(stats.gram) if grouped and stats.gram is not None else 1) or (
-        stats.gram is not None and stats.gram.shape[-1] != view.columns
-    ):
-        return "its statistics are of another layer"
-    key = ("compensated", id(value.const_value), view, kept.tobytes(), consumer.method, id(stats.gram))
-    if key not in ctx.solved:
-        try:
-            weight, shift = _solved(node, view.matrix(array), view, kept, stats, consumer.method)
-        except BadPlan as error:
-            return str(error)
-        solved = kept_in_file(view.back(weight).reshape(array.shape).astype(array.dtype))
-        ctx.solved[key] = (value.const_value, stats.gram), solved, shift
-    _, solved, shift = ctx.solved[key]
-    replace_tensor(value, solved)
+    kept = layer.view.matrix(mask)[0]
+    tensor = layer.weight.const_value
+    key = ("pruned", id(tensor), id(stats), kept.tobytes(), consumer.method)
+    try:
+        if key not in ctx.solved:
+            ctx.solved[key] = (tensor, stats, *_solved(layer, kept, stats, consumer.method))
+    except BadPlan as error:
+        return str(error)
+    _, _, weight, shift = ctx.solved[key]
+    replace_tensor(layer.weight, weight)
     if shift.any():
-        _shift(node, shift.astype(array.dtype), consumer.index, shrunk, names)
+        _shift(layer, shift, shrunk, names)
     return ""
 
 
-def _solved(
-    node: ir.Node, matrix: Array, view: WeightView, kept: NDArray[np.bool_], stats: LayerStats, method: str
-) -> tuple[Floats, Floats]:
-    """The weight [out, in], zero where inputs leave, and the shift of the bias [out]; per group of a convolution."""
-    grams: Any = [stats.gram] if stats.gram is None or stats.gram.ndim == 2 else list(stats.gram)
-    means = _means(node, stats, len(grams), view)
-    parts = []
-    for rows, gram, mean in zip(np.split(matrix, len(grams)), grams, means, strict=True):
-        left, shift = refit(rows, gram, mean, kept, method)
-        whole = np.zeros(rows.shape)
+def _solved(layer: Layer, kept: Mask, stats: LayerStats, method: str) -> tuple[Array, Floats]:
+    """The weight, zero where inputs leave, and the shift of the bias [out]; per group of a convolution."""
+    weights, shifts = [], []
+    means = (_mean(layer, stats),) if is_op(layer.node, "MatMul") else layer.means
+    for matrix, gram, mean in zip(layer.matrices(), layer.grams, means, strict=True):
+        left, shift = refit(matrix, gram, mean, kept, method)
+        whole = np.zeros(matrix.shape)
         whole[:, kept] = left
-        parts.append((whole, shift))
-    return np.concatenate([whole for whole, _ in parts]), np.concatenate([shift for _, shift in parts])
+        weights.append(whole)
+        shifts.append(shift)
+    old: Array = layer.array
+    solved = layer.view.back(np.concatenate(weights)).reshape(old.shape).astype(old.dtype)
+    return solved, np.concatenate(shifts)
 
 
-def _means(node: ir.Node, stats: LayerStats, groups: int, view: WeightView) -> list[Floats | None]:
-    """E[x] of the inputs of each group; None where it is not known, or there is no bias to take it."""
-    tensor = next((tensor for tensor in stats.inputs if tensor is not None), None)
-    mean = None if tensor is None else tensor.channel_mean
-    square = None if tensor is None else tensor.channel_square
-    if mean is None or not is_op(node, "Conv", "Gemm", "MatMul"):
-        return [None] * groups
-    if not is_op(node, "Conv"):
-        return [mean if len(mean) == view.columns else None]
-    if stats.gram is None or square is None or len(mean) % groups:
-        return [mean if len(mean) == view.columns and groups == 1 else None] * groups
-    grams = stats.gram if stats.gram.ndim == 3 else stats.gram[None]
-    pairs = zip(grams, np.split(mean, groups), np.split(square, groups), strict=True)
-    return [patch_mean(gram, m, s) if len(gram) % len(m) == 0 else None for gram, m, s in pairs]
+def _mean(layer: Layer, stats: LayerStats) -> Floats | None:
+    """E[x] [in] of what a product sees, along the axis that it sums over."""
+    index = 1 - layer.view.index
+    tensor = stats.inputs[index] if index < len(stats.inputs) else None
+    value = layer.node.inputs[index]
+    if tensor is None or tensor.axis is None or tensor.channel_mean is None or value is None or value.shape is None:
+        return None
+    summed = len(value.shape) - (1 if index == 0 else 2)
+    return tensor.channel_mean if tensor.axis % len(value.shape) == summed else None
 
 
-def _shift(node: ir.Node, shift: Array, index: int, shrunk: Shrunk, names: Names) -> None:
-    """Add to the bias of a node, [out]: to a constant that is there, or a new one cut as its output is."""
-    output = node.outputs[0]
-    follower = sole_user(output) if is_op(node, "MatMul") else node
-    for k, value in enumerate(follower.inputs if follower is not None else ()):
-        bias = constant_array(value)
-        is_bias = k == 2 if follower is node else is_op(follower, "Add") and index == 1
-        if value is not None and bias is not None and is_bias and bias.shape == shift.shape and len(value.uses()) == 1:
-            replace_tensor(value, (bias + shift).astype(bias.dtype))
-            return
-    axis = 1 if is_op(node, "Conv", "Gemm") else -1 if index == 1 else -2
-    rank = len(output.shape) if output.shape is not None else 1
-    mask = shrunk.values.get(output, {}).get(axis % rank)
-    left = shift if mask is None else shift[mask]
-    graph = node.graph
-    assert graph is not None
-    if is_op(node, "Conv", "Gemm") and input_of(node, 2) is None:
+def _shift(layer: Layer, shift: Floats, shrunk: Shrunk, names: Names) -> None:
+    """Add to the bias, [out]: to a constant that is there and is cut later, or a new one, cut as the output is."""
+    node, output = layer.node, layer.node.outputs[0]
+    rank = len(output.shape) if output.shape is not None else 2
+    axis = 1 if is_op(node, "Conv", "Gemm") else rank - 1 if layer.view.index == 1 else rank - 2
+    mask: Any = shrunk.values.get(output, {}).get(axis, slice(None))
+    if is_op(node, "Conv", "Gemm"):
+        old = input_of(node, 2)
+        bias = write_bias(node, shift if old is not None else shift[mask], names)
         node.resize_inputs(3)
-        node.replace_input_with(2, add_initializer(graph, names.claim(f"{node.name}.bias"), left))
-        return
-    _add_behind(node, left.reshape(-1, *(1,) * (-axis - 1 if axis < 0 else rank - 1 - axis)), graph, shrunk, names)
+        node.replace_input_with(2, bias)
+        drop_unread(old)
+    elif not _shift_follower(output, shift, axis == rank - 1, names):
+        _add_behind(node, shift[mask].reshape(-1, *(1,) * (rank - 1 - axis)), names)
 
 
-def _add_behind(node: ir.Node, bias: Array, graph: ir.Graph, shrunk: Shrunk, names: Names) -> None:
-    output = node.outputs[0]
-    readers = list(output.uses())
+def _shift_follower(output: ir.Value, shift: Floats, last: bool, names: Names) -> bool:
+    """Let a bias that is added to a product take the shift, if there is one that is of nothing else."""
+    follower = sole_user(output)
+    for k, value in enumerate(follower.inputs if is_op(follower, "Add") and follower is not None and last else ()):
+        bias = constant_array(value)
+        if value is not None and bias is not None and bias.shape == shift.shape and follower is not None:
+            graph = follower.graph
+            assert graph is not None
+            whole = (bias + shift).astype(bias.dtype)
+            follower.replace_input_with(k, add_initializer(graph, names.claim(f"{value.name}.shifted"), whole))
+            drop_unread(value)
+            return True
+    return False
+
+
+def _add_behind(node: ir.Node, bias: Floats, names: Names) -> None:
+    """A node that adds the bias, and takes the output's place for all who read it."""
+    output, graph = node.outputs[0], node.graph
+    assert graph is not None
     name = names.claim(f"{output.name}.shifted")
-    add = new_node("Add", [output, add_initializer(graph, names.claim(f"{name}.bias"), bias)])
+    dtype = (output.dtype or ir.DataType.FLOAT).numpy()
+    add = new_node("Add", [output, add_initializer(graph, names.claim(f"{name}.bias"), bias.astype(dtype))])
     add.name = add.outputs[0].name = name
     add.outputs[0].type, add.outputs[0].shape = output.type, output.shape
     graph.insert_after(node, add)
-    for use in readers:
-        use.node.replace_input_with(use.idx, add.outputs[0])
+    redirect(output, add.outputs[0])
+    add.replace_input_with(0, output)
+    output.name = output.name or name

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from lwc.compiler.analysis.channels import Number, Shrunk
 from lwc.compiler.analysis.terms import Mask
 from lwc.passes.edit import Array, Names, add_initializer, constant_array, input_of, is_op, new_node
+from lwc.passes.sparsity.layer import drop_unread
 
 Masks = Mapping[int, Mask]
 
@@ -70,7 +71,7 @@ def _slice_constants(shrunk: Shrunk, names: Names) -> None:
             own = _new_constant(value, left, readers[0][0], names)
             for node, index in readers:
                 node.replace_input_with(index, own)
-        _forget(value)
+        drop_unread(value)
 
 
 def _renumber(node: ir.Node, index: int, mask: Mask, names: Names) -> None:
@@ -82,13 +83,7 @@ def _renumber(node: ir.Node, index: int, mask: Mask, names: Names) -> None:
     numbers = np.where(array < 0, array + len(mask), array)
     left = (np.cumsum(mask) - 1)[numbers].astype(array.dtype)
     node.replace_input_with(index, _new_constant(value, left, node, names))
-    _forget(value)
-
-
-def _forget(value: ir.Value) -> None:
-    """Drop an initializer that nobody reads any more."""
-    if value.is_initializer() and not value.uses() and not value.is_graph_output() and value.graph is not None:
-        del value.graph.initializers[value.name or ""]
+    drop_unread(value)
 
 
 def _new_constant(like: ir.Value, array: Array, reader: ir.Node, names: Names) -> ir.Value:
@@ -135,8 +130,7 @@ def _set_vector(node: ir.Node, index: int, numbers: Sequence[Number], names: Nam
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     node.replace_input_with(index, given)
-    if value is not None:
-        _forget(value)
+    drop_unread(value)
 
 
 def _overwritten(value: ir.Value, sizes: Array, places: Sequence[int], graph: ir.Graph, names: Names) -> ir.Node:
