@@ -45,19 +45,21 @@ class Examiner:
         """The metric of the best weights."""
         assert self._metric.score is not None
         total = 0.0
-        for got, batch in self._answers(self.best):
+        for got, batch in self._answers(self.best, self._program.outputs):
             want = {name: batch.answers[name].numpy() for name in got}
             total += batch.count * self._metric.score({name: x.numpy() for name, x in got.items()}, {}, want)
         return total / self._count
 
     def _loss_of(self, weights: Mapping[str, Tensor]) -> float:
-        total = sum(float(self.distance(got, b.answers)) * b.count for got, b in self._answers(weights))
-        return total / self._count
+        found = self._answers(weights, self.distance.names)
+        return sum(float(self.distance(got, batch.answers)) * batch.count for got, batch in found) / self._count
 
-    def _answers(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+    def _answers(
+        self, weights: Mapping[str, Tensor], names: Sequence[str]
+    ) -> Iterator[tuple[dict[str, Tensor], Batch]]:
         for batch in self._batches:
             with torch.no_grad():
-                yield self._program.run(batch.inputs, self.distance.names, weights), batch
+                yield self._program.run(batch.inputs, names, weights), batch
 
     @property
     def _count(self) -> int:

@@ -38,9 +38,9 @@ class Learned:
         """What an optimizer moves."""
         return [tensor for part in self._parts.values() for tensor in part.parameters]
 
-    def values(self, names: Mapping[str, object] | None = None) -> dict[str, Tensor]:
+    def values(self) -> dict[str, Tensor]:
         """The weights as they are now, differentiable by the parameters."""
-        return {name: part.value() for name, part in self._parts.items() if names is None or name in names}
+        return {name: part.value() for name, part in self._parts.items()}
 
     def merged(self) -> dict[str, Tensor]:
         """The weights as they are now, for good."""

@@ -56,7 +56,7 @@ def taught(
         before = examiner.fidelity()
         if known.weights:
             examiner.offer({name: torch.from_numpy(array) for name, array in known.weights.items()})
-        if not known.finished and known.seconds < seconds and roles:
+        if not known.finished and known.seconds < seconds and roles and examiner.distance.names:
             blocks = BlockStage(program, roles, lessons, examiner, keep, generator, settings)
             course = Course(blocks, numbers, progress, known, partial(state.save, cache, key, known))
             course.run(find_cuts(student, _values(teacher), roles), seconds)

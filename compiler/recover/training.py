@@ -62,7 +62,9 @@ def learn(
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step, left out where the gradient is no number."""
+    """One step, left out where there is no gradient, or where it is no number."""
+    if not loss.requires_grad:
+        return
     optimizer.zero_grad()
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

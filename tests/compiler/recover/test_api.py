@@ -126,6 +126,16 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
 
 
 @needs_torch
+def test_answers_that_nothing_can_be_learned_from_leave_the_model_as_it_is() -> None:
+    text = """(float[N,8] x) => (int64[N] y, float[N,8] z) <float[8,5] w>
+        { h = MatMul(x, w) y = ArgMax <axis = 1, keepdims = 0> (h) z = Neg(x) }"""
+    model = Model(graph(text)(), "classes")
+    found = recover(model, model, SAMPLES[:10], FEW_SECONDS / 4, settings=SETTINGS)
+    assert found.model.digest() == model.digest()
+    assert (found.before, found.after) == (1.0, 1.0)
+
+
+@needs_torch
 def test_sixteen_bit_weights_keep_their_type() -> None:
     text = "(float[N,8] x) => (float[N,4] y) <float16[8,4] w> { c = Cast <to = 1> (w) y = MatMul(x, c) }"
     model = Model(graph(text)(), "half")
