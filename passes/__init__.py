@@ -31,6 +31,7 @@ from lwc.passes.fuse.merge_hard_sigmoid import MergeHardSigmoid
 from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
 from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
 from lwc.passes.precision import PRECISION_PASSES
+from lwc.passes.sparsity import SPARSITY_PASSES
 from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
 
 CANONICALIZE: tuple[Pass, ...] = (
@@ -68,6 +69,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseOpset,
     FoldWithGraphSurgeon,
     GraphSurgeonPass,
+    *(type(step) for step in SPARSITY_PASSES),
     *(type(step) for step in PRECISION_PASSES),
 )
 
