@@ -2,8 +2,8 @@
 
     y = W x        y' = W' x_K + b        loss = E ||y - y'||^2
 
-K: inputs that are kept, R: removed ones. For any W' the best b is W mu - W' mu_K, and what it leaves is a matter of the
-covariance C = E[x x^T] - mu mu^T alone.
+K: inputs that are kept, R: removed ones, H = E[x x^T], mu = E[x]. For any W' the best b is W mu - W' mu_K, and what it
+leaves is a matter of the covariance C = H - mu mu^T alone.
 
     none            W' = W_K, b = 0
     bias            W' = W_K, b = W_R mu_R                                FLAP (An et al. 2024)
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lwc.compiler.core.errors import BadPlan
-from lwc.passes.solvers.moments import Floats, covariance, solve, usable
+from lwc.passes.solvers.moments import Floats, agreeing, solve, usable
 
 Mask = NDArray[np.bool_]
 COMPENSATIONS = ("none", "bias", "least-squares", "obs", "merge")
@@ -35,23 +35,27 @@ def refit(
     """The weight of the inputs that are kept, [out, kept], and what is added to the bias, [out].
 
     weight: [out, in];  gram: E[x x^T] [in, in];  mean: E[x] [in];  kept: [in];  method: a name in COMPENSATIONS
-    Without a mean, 'least-squares' and 'merge' leave the bias alone. Where there is nothing to solve (a Gram matrix of
-    zeros or of values that are not finite) only the mean is made up for.
+    Without a mean, or one that goes with the Gram matrix, 'least-squares' and 'merge' leave the bias alone. Where there
+    is nothing to solve (a Gram matrix of zeros or of values that are not finite) only the mean is made up for.
     Raises BadPlan for an unknown method, and where it needs moments that are not there.
     """
     _check(method, gram, mean)
     exact = np.asarray(weight, np.float64)
+    solver = _SOLVERS.get(method)
+    if solver is not None and gram is not None and mean is not None:
+        mean = agreeing(gram, mean)
     intercept = None if method in ("none", "obs") else mean
     candidates = [_with_bias(exact, exact[:, kept], kept, None)]
     if intercept is not None and not kept.all():
         candidates.append(_with_bias(exact, exact[:, kept], kept, intercept))
-    solver = _SOLVERS.get(method)
     if gram is None or not usable(gram) or kept.all():
         return candidates[-1]
     if solver is not None and kept.any():
         top = float(np.diagonal(gram).max())
-        unit = None if intercept is None else intercept / np.sqrt(top)
-        solved = solver(exact, covariance(gram / top, unit), kept)
+        moments = (gram + gram.T) / (2.0 * top)
+        if intercept is not None:
+            moments -= np.outer(intercept, intercept) / top
+        solved = solver(exact, moments, kept)
         candidates.append(_with_bias(exact, solved, kept, intercept))
     return _best_rows(exact, gram, mean, kept, candidates)
 

@@ -1,0 +1,123 @@
+"""A layer whose weight is solved again: its matrices, and what statistics say of the inputs they see.
+
+Conv, Gemm and MatMul with a float32 constant of their own, one matrix [out, in] per group of a convolution. Where the
+node has a bias, or a place for one, and the mean of its input is known and goes with its Gram matrix, the bias takes
+over the mean of every error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.core.stats import LayerStats
+from lwc.passes.edit import Array, Names, add_initializer, constant_array, input_of, is_op
+from lwc.passes.solvers.moments import agreeing, patch_mean
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """weight: its constant;  grams, means: per group of a convolution, E[x x^T] and E[x], None where not known.
+
+    means: None too where no bias can take over
+    """
+
+    node: ir.Node
+    weight: ir.Value
+    view: WeightView
+    grams: tuple[Floats | None, ...]
+    means: tuple[Floats | None, ...]
+
+    @property
+    def array(self) -> Array:
+        array = constant_array(self.weight)
+        assert array is not None
+        return array
+
+    def matrices(self) -> list[Array]:
+        """[out, in] of each group."""
+        return list(np.split(self.view.matrix(self.array), len(self.grams)))
+
+    def moments(self, group: int) -> Floats | None:
+        """What errors of a group's weight cost: [in, in]."""
+        gram, mean = self.grams[group], self.means[group]
+        return gram if gram is None or mean is None else gram - np.outer(mean, mean)
+
+    def shift(self, solved: list[Floats]) -> Floats:
+        """What the bias takes over, [out]: (W - W') E[x]."""
+        pairs = zip(self.matrices(), solved, self.means, strict=True)
+        return np.concatenate([np.zeros(len(w)) if mean is None else (w - s) @ mean for w, s, mean in pairs])
+
+
+def layer_of(node: ir.Node, stats: LayerStats | None) -> Layer | str:
+    """The layer at a node, or why its weight stays as it is."""
+    view = next((view for view in weight_views(node) if view.sees_activation), None)
+    value = None if view is None else node.inputs[view.index]
+    if not is_op(node, "Conv", "Gemm", "MatMul") or view is None or value is None:
+        return "it has no weight matrix that is a constant"
+    others = sorted(use.node.name or "" for use in value.uses() if use.node is not node)
+    if others or value.is_graph_output():
+        return f"its weight is shared with '{others[0]}'" if others else "its weight is an output of the model"
+    grams = _grams(node, stats)
+    if any(gram is not None and gram.shape[-1] != view.columns for gram in grams) or view.rows % len(grams):
+        return "its statistics are of another layer"
+    return Layer(node, value, view, grams, _means(node, view, stats, grams))
+
+
+def write_bias(node: ir.Node, shift: Floats, names: Names) -> ir.Value | None:
+    """The node's bias with a shift [out] added, a new initializer where that is not zero; None: there is no bias."""
+    bias, graph = input_of(node, 2), node.graph
+    assert graph is not None
+    if not shift.any():
+        return bias
+    old = constant_array(bias)
+    whole = (shift if old is None else old.astype(np.float64) + shift).astype(np.float32)
+    wanted = f"{node.name}.bias" if bias is None else f"{bias.name}.shifted"
+    return add_initializer(graph, names.claim(wanted), whole)
+
+
+def drop_unread(*values: ir.Value | None) -> None:
+    """Remove initializers that nobody reads any more."""
+    for value in values:
+        if value is None or value.graph is None or not value.is_initializer():
+            continue
+        if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+            del value.graph.initializers[value.name or ""]
+
+
+def _grams(node: ir.Node, stats: LayerStats | None) -> tuple[Floats | None, ...]:
+    groups = node.attributes.get_int("group", 1) if is_op(node, "Conv") else 1
+    if stats is None or stats.gram is None:
+        return (None,) * groups
+    return tuple(stats.gram) if stats.gram.ndim == 3 else (stats.gram,)
+
+
+def _means(
+    node: ir.Node, view: WeightView, stats: LayerStats | None, grams: tuple[Floats | None, ...]
+) -> tuple[Floats | None, ...]:
+    nothing = (None,) * len(grams)
+    tensor = None if stats is None or not stats.inputs else stats.inputs[0]
+    if tensor is None or tensor.channel_mean is None or tensor.channel_square is None or not _takes_bias(node):
+        return nothing
+    mean, square = tensor.channel_mean, tensor.channel_square
+    if is_op(node, "Gemm"):
+        return (mean,) if len(mean) == view.columns else nothing
+    if len(mean) % len(grams) or view.columns % (len(mean) // len(grams)):
+        return nothing
+    parts = zip(grams, np.split(mean, len(grams)), np.split(square, len(grams)), strict=True)
+    means = (None if gram is None else agreeing(gram, patch_mean(gram, m, s)) for gram, m, s in parts)
+    return tuple(means)
+
+
+def _takes_bias(node: ir.Node) -> bool:
+    """Whether a constant can be added to the node's outputs without another node."""
+    bias = input_of(node, 2)
+    if not is_op(node, "Conv", "Gemm") or (bias is not None and constant_array(bias) is None):
+        return False
+    return all(node.attributes.get_float(factor, 1.0) == 1.0 for factor in ("alpha", "beta"))
