@@ -44,9 +44,10 @@ def get(name: str) -> Architecture:
     raise UsageError(f"There is no architecture named {name!r}.", f"There are: {', '.join(names())}.")
 
 
-def path(name: str, folder: Path | None = None) -> Path:
-    """The model as an ONNX file, exported if need be.  folder: where it is kept, by default in the cache
+def path(name: str, folder: Path | None = None, dynamic: bool = False) -> Path:
+    """The model as an ONNX file, exported if need be.
 
+    folder: where it is kept, by default in the cache;  dynamic: the first dimension of the inputs is open
     Raises MissingDependency without torch and transformers, BadInput when the export fails or takes over TIMEOUT_S.
     """
     get(name)
@@ -54,17 +55,17 @@ def path(name: str, folder: Path | None = None) -> Path:
         made_by = f"torch{version('torch').partition('+')[0]}-transformers{version('transformers')}-r{REVISION}"
     except PackageNotFoundError as error:
         raise MissingDependency(f"Architectures need {error.name}.", 'pip install "lwc-compiler[coverage]"') from error
-    final = (folder or cache_root() / "architectures") / made_by / f"{name}.onnx"
+    final = (folder or cache_root() / "architectures") / made_by / f"{name}{'.dynamic' if dynamic else ''}.onnx"
     if not final.is_file():
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=final.parent) as scratch:
-            move_into_place(_exported(name, Path(scratch)), final)
+            move_into_place(_exported(name, Path(scratch), dynamic), final)
     return final
 
 
-def _exported(name: str, scratch: Path) -> Path:
+def _exported(name: str, scratch: Path, dynamic: bool) -> Path:
     made = scratch / f"{name}.onnx"
-    command = [sys.executable, "-m", "lwc.models.architectures.export", name, str(made)]
+    command = [sys.executable, "-m", "lwc.models.architectures.export", name, str(made), *["--dynamic"] * dynamic]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

@@ -1,4 +1,4 @@
-"""Build one architecture and write it as ONNX:  python -m lwc.models.architectures.export NAME FILE
+"""Build one architecture and write it as ONNX:  python -m lwc.models.architectures.export NAME FILE [--dynamic]
 
 By torch's exporter; by the older one, which traces TorchScript, where that fails.
 """
@@ -77,17 +77,25 @@ def disturb(model: nn.Module) -> None:
             tensor.mul_(0.5 + torch.rand_like(tensor))
 
 
-def export(entry: Architecture, file: Path) -> None:
-    """Write the architecture with static shapes; raises what torch raises when both exporters fail."""
+def export(entry: Architecture, file: Path, dynamic: bool = False) -> None:
+    """Write the architecture with static shapes; raises what torch raises when both exporters fail.
+
+    dynamic: the first dimension of the inputs is open, as far as torch can leave it open
+    """
     feeds = {name: torch.from_numpy(array) for name, array in entry.feeds().items()}
     module = Positional(build(entry), tuple(feeds), entry.output).eval()
     settings: dict[str, Any] = {"input_names": list(feeds), "output_names": ["output"], "opset_version": OPSET}
     given = tuple(feeds.values())
     try:
-        torch.onnx.export(module, given, file, dynamo=True, verbose=False, external_data=False, **settings)
+        shapes = tuple({0: torch.export.Dim.AUTO} for _ in given) if dynamic else None
+        torch.onnx.export(
+            module, given, file, dynamo=True, verbose=False, external_data=False,
+            dynamic_shapes=None if shapes is None else (shapes,), **settings,
+        )  # fmt: skip
     except Exception:  # whatever torch.export does not take; the older exporter says what it is if it does not either
         log.info("%s: the older exporter", entry.name, exc_info=True)
-        torch.onnx.export(module, given, file, dynamo=False, **settings)
+        axes = {name: {0: "batch"} for name in feeds} if dynamic else None
+        torch.onnx.export(module, given, file, dynamo=False, dynamic_axes=axes, **settings)
     onnx.checker.check_model(str(file))
 
 
@@ -95,4 +103,4 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    export(get(sys.argv[1]), Path(sys.argv[2]))
+    export(get(sys.argv[1]), Path(sys.argv[2]), "--dynamic" in sys.argv[3:])

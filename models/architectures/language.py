@@ -17,6 +17,7 @@ _ENCODER: dict[str, Any] = {
 }
 _DECODER: dict[str, Any] = {**_ENCODER, "bos_token_id": 1, "eos_token_id": 2, "use_cache": False}
 _GROUPED: dict[str, Any] = {**_DECODER, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}
+_EXPERTS: dict[str, Any] = {**_GROUPED, "num_experts_per_tok": 2, "experts_implementation": "batched_mm"}
 _BART: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "d_model": 48,
@@ -88,13 +89,15 @@ ENCODERS = (
          "num_feedforward_networks": 2}),
     Architecture("roformer", "RoFormerForSequenceClassification", text(), {**_ENCODER, "embedding_size": 64}),
     Architecture("nystromformer", "NystromformerForSequenceClassification", text(16),
-        {**_ENCODER, "segment_means_seq_len": 16, "num_landmarks": 4, "conv_kernel_size": 5}),
+        {**_ENCODER, "segment_means_seq_len": 16, "num_landmarks": 16, "conv_kernel_size": 5}),
     Architecture("rembert", "RemBertForSequenceClassification", text(),
         {**_ENCODER, "input_embedding_size": 32, "output_embedding_size": 32}),
     Architecture("modernbert", "ModernBertForSequenceClassification", text(),
         {**_ENCODER, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}),
     Architecture("ernie", "ErnieForSequenceClassification", text(), _ENCODER),
     Architecture("camembert", "CamembertForSequenceClassification", text(), _ENCODER),
+    Architecture("esm", "EsmForMaskedLM", text(),
+        {**_ENCODER, "position_embedding_type": "rotary", "token_dropout": False, "mask_token_id": 3}),
     Architecture("layoutlm", "LayoutLMForSequenceClassification", text(), _ENCODER),
     Architecture("big-bird", "BigBirdForSequenceClassification", text(),
         {**_ENCODER, "attention_type": "original_full"}),
@@ -143,14 +146,32 @@ DECODERS = (
     Architecture("glm", "GlmForCausalLM", ids(), _GROUPED),
     Architecture("nemotron", "NemotronForCausalLM", ids(), _GROUPED),
     Architecture("mixtral", "MixtralForCausalLM", ids(),
-        {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2}),
+        {**_EXPERTS, "num_local_experts": 4}),
+    Architecture("qwen3-moe", "Qwen3MoeForCausalLM", ids(),
+        {**_EXPERTS, "num_local_experts": 4, "moe_intermediate_size": 48}),
+    Architecture("gpt-oss", "GptOssForCausalLM", ids(), {**_EXPERTS, "num_local_experts": 4, "sliding_window": 4}),
+    Architecture("deepseek-v3", "DeepseekV3ForCausalLM", ids(),
+        {**_DECODER, "num_key_value_heads": 4, "kv_lora_rank": 24, "q_lora_rank": 32, "qk_rope_head_dim": 8,
+         "v_head_dim": 12, "qk_nope_head_dim": 16, "first_k_dense_replace": 2}),
+    Architecture("minicpm3", "MiniCPM3ForCausalLM", ids(),
+        {**_DECODER, "num_key_value_heads": 4, "kv_lora_rank": 24, "q_lora_rank": 32, "qk_rope_head_dim": 8,
+         "v_head_dim": 12, "qk_nope_head_dim": 16, "head_dim": 8}),
+    Architecture("lfm2", "Lfm2ForCausalLM", ids(),
+        {**_GROUPED, "block_auto_adjust_ff_dim": False, "layer_types": ["conv", "full_attention"]}),
     Architecture("mamba", "MambaForCausalLM", ids(8), {**_DECODER, "state_size": 4}),
+    Architecture("mamba2", "Mamba2ForCausalLM", ids(8),
+        {**_DECODER, "state_size": 8, "num_heads": 8, "head_dim": 16, "n_groups": 2, "chunk_size": 4}),
+    Architecture("trocr", "TrOCRForCausalLM", ids(),
+        {"vocab_size": VOCABULARY, "d_model": 48, "decoder_layers": 2, "decoder_attention_heads": 4,
+         "decoder_ffn_dim": 96, "max_position_embeddings": 40, "use_cache": False}),
     Architecture("rwkv", "RwkvForCausalLM", ids(8), {**_DECODER, "context_length": 40, "attention_hidden_size": 64}),
 )
 
 TRANSLATORS = (
     Architecture("t5", "T5ForConditionalGeneration", translation(), _T5),
     Architecture("mt5", "MT5ForConditionalGeneration", translation(), {**_T5, "tie_word_embeddings": False}),
+    Architecture("umt5", "UMT5ForConditionalGeneration", translation(), _T5),
+    Architecture("longt5", "LongT5ForConditionalGeneration", translation(), {**_T5, "local_radius": 3}),
     Architecture("t5-encoder", "T5EncoderModel", text(), _T5),
     Architecture("bart", "BartForConditionalGeneration", translation(), _BART),
     Architecture("mbart", "MBartForConditionalGeneration", translation(), _BART),

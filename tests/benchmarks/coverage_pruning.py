@@ -1,7 +1,7 @@
 """Architectures of `transformers` as ONNX files, 30 % of every coupled group of channels removed from each.
 
-    python tests/benchmarks/coverage_pruning.py [--filter REGEX] [--share 0.3] [--singles 4] [--folder DIR] [--out FILE]
-        [--markdown FILE] [--limit 120] [--reasons]
+    python tests/benchmarks/coverage_pruning.py [--filter REGEX] [--share 0.3] [--singles 4] [--dynamic] [--seed 0]
+        [--folder DIR] [--out FILE] [--markdown FILE] [--limit 120] [--reasons]
 
 Weights are random, sizes small: see lwc.models.architectures. Per model: canonicalize as `lwc compile` does, find
 groups, remove channels drawn at random from all of them in one plan (round down; at least one stays), save, check, run
@@ -48,7 +48,6 @@ from lwc.compiler.testing import DEEP_FP32, disagreement, run_onnxruntime
 from lwc.models import architectures
 from lwc.passes.sparsity import SPARSITY_PASSES
 
-SEED = 0
 Removed = Mapping[Any, Sequence[int]]
 
 
@@ -88,7 +87,7 @@ def measure(name: str, args: argparse.Namespace) -> Row:
     """Prune one model and compare. Errors of lwc, of the checker and of ONNX Runtime are the row's reason."""
     row = Row(name)
     try:
-        clean, _ = clean_model(Model.open(architectures.path(name, args.folder)), host())
+        clean, _ = clean_model(Model.open(architectures.path(name, args.folder, args.dynamic)), host())
         start = time.perf_counter()
         channels = find_channels(clean.ir)
         row.seconds = time.perf_counter() - start
@@ -116,7 +115,7 @@ def _describe(row: Row, model: ir.Model, channels: Channels) -> None:
 
 
 def _prune(row: Row, clean: Model, channels: Channels, args: argparse.Namespace) -> None:
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(args.seed)
     feeds = architectures.get(row.name).feeds()
     original = run_onnxruntime(clean.to_proto(), feeds)
     everything = {group.site: _drawn(rng, group, args.share) for group in channels.groups}
@@ -238,7 +237,9 @@ def main() -> None:
     parser.add_argument("--filter", default="", help="regular expression that a model's name must contain")
     parser.add_argument("--share", type=float, default=0.3, help="of each group's channels that leave")
     parser.add_argument("--singles", type=int, default=4, help="groups per model that are also removed by themselves")
+    parser.add_argument("--seed", type=int, default=0, help="of the channels that are drawn")
     parser.add_argument("--folder", type=Path, help="where exported models are kept, by default lwc's cache")
+    parser.add_argument("--dynamic", action="store_true", help="models whose batch is open")
     parser.add_argument("--limit", type=int, default=120, help="seconds for one model, its export apart")
     parser.add_argument("--reasons", action="store_true", help="print what was refused, and why")
     parser.add_argument("--out", type=Path, help="write rows as JSON")
@@ -261,7 +262,7 @@ def _run(names: Sequence[str], args: argparse.Namespace) -> list[Row]:
         bars.stage("models", len(names))
         for name in names:
             try:
-                architectures.path(name, args.folder)  # before the fork, whose limit is for lwc
+                architectures.path(name, args.folder, args.dynamic)  # before the fork, whose limit is for lwc
                 rows.append(isolated(name, args))
             except LwcError as error:
                 rows.append(Row(name, "not exported", str(error)))
