@@ -24,7 +24,7 @@ from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
 from lwc.compiler.prove import Proof
 from lwc.compiler.render import render_html
-from lwc.compiler.search.find import Revert
+from lwc.compiler.search.revert import Revert
 from lwc.compiler.search.space import SPARSE, Space, node_name
 from lwc.compiler.sparse_lines import SparseLines
 

@@ -6,26 +6,23 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from lwc import backends
-from lwc.compiler.core.errors import BadPlan, UnsupportedOperator
-from lwc.compiler.core.model import Model
+from lwc.compiler.core.errors import UnsupportedOperator
 from lwc.compiler.core.plan import Choice, Plan, Scaling, Site
 from lwc.compiler.elsewhere import boldest, located, untimed
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
+from lwc.compiler.replay import read_plan, replayed
 from lwc.compiler.search.apply import Applier
-from lwc.compiler.search.biases import mean_sources, needs_mean
 from lwc.compiler.search.decide import MEASURED, Decider, Wanted, is_hint
 from lwc.compiler.search.evaluate import Workbench
-from lwc.compiler.search.find import Revert, revert_until
 from lwc.compiler.search.interval import prefer_safer
 from lwc.compiler.search.ledger import Limits, limits_for
 from lwc.compiler.search.numbers import Numbers
-from lwc.compiler.search.pruning import collect_for_sparsity
 from lwc.compiler.search.rescale import Rescaler, scaled
-from lwc.compiler.search.rounding import needs_gram, solving_sources
+from lwc.compiler.search.revert import Revert, revert_until
 from lwc.compiler.search.solve import Objective
-from lwc.compiler.search.space import SPARSE, Space, node_name
+from lwc.compiler.search.space import SPARSE, Space
 from lwc.compiler.search.trial import Trials
 
 
@@ -302,31 +299,3 @@ def workbench(prepared: Prepared) -> Workbench:
         prepared.key,
         Trials(prepared.backend, prepared.target) if prepared.backend.may_crash else None,
     )
-
-
-def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
-    """The user's plan, with the statistics collected that it takes to solve weights again."""
-    model = numbers.bench.model
-    plan = read_plan(options, model)
-    nodes = model.by_name()
-    numbers.collect_grams(solving_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
-    numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))
-    collect_for_sparsity(numbers, plan)
-    return plan
-
-
-def read_plan(options: CompileOptions, clean: Model) -> Plan:
-    """The user's plan. Raises BadPlan when it names nodes this model does not have."""
-    assert options.plan is not None
-    try:
-        plan = Plan.from_json(options.plan.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadPlan(f"The plan '{options.plan}' cannot be read ({error}).") from error
-    names = {node.name for node in clean.graph}
-    for site in (*plan.choices, *(scaling.site for scaling in plan.scalings)):
-        if node_name(site) not in names:
-            raise BadPlan(
-                f"The plan '{options.plan}' names '{site.name}', which {clean.name} does not have.",
-                "Use a plan that was made for this model.",
-            )
-    return plan

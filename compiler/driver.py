@@ -27,7 +27,7 @@ from lwc.compiler.prove import (
     prove,
 )
 from lwc.compiler.search.decide import MEASURED
-from lwc.compiler.search.find import Revert
+from lwc.compiler.search.revert import Revert
 from lwc.compiler.tuning import refuse_tuning, tune
 
 

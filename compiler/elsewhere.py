@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from lwc.compiler.core.plan import Choice, Plan, Site, StaticInt8, WeightOnly
 from lwc.compiler.search.decide import PRODUCTS
-from lwc.compiler.search.find import Revert
 from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.revert import Revert
 from lwc.compiler.search.space import Option, Space, plan_of
 
 AUTO = "auto"

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from lwc.compiler.core.plain import finite
 from lwc.compiler.core.report import CompileReport, SiteReport
+from lwc.compiler.search.space import SPARSE
 
 LIBRARY = ("vendor", "chartjs", "chart.umd.min.js")
 OWN_SCRIPT = ("report.js",)
@@ -148,13 +149,20 @@ def bar_charts(report: CompileReport) -> dict[str, Chart]:
 
 
 def sensitivity(sites: Sequence[SiteReport]) -> tuple[Loss, ...]:
-    """Predicted loss of every rated site in the order of execution; nothing when none is positive."""
+    """Predicted loss of every rated site in the order of execution; nothing when none is positive.
+
+    Of sites where something may leave, the first word stands for the choice: what follows says how much left.
+    """
     losses = tuple(
-        Loss(order, site.name, site.op, site.choice, site.predicted_loss)
+        Loss(order, site.name, site.op, _kind_of_choice(site), site.predicted_loss)
         for order, site in enumerate(sites, 1)
         if site.predicted_loss is not None
     )
     return losses if any(0 < loss.loss < math.inf for loss in losses) else ()
+
+
+def _kind_of_choice(site: SiteReport) -> str:
+    return site.choice.partition(" ")[0] if site.kind in SPARSE else site.choice
 
 
 def _latency_bars(report: CompileReport) -> tuple[Bar, ...]:

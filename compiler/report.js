@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById('chart-data').textContent);
   const dark = matchMedia('(prefers-color-scheme: dark)');
-  const FAMILY = {float: '--float', int8: '--int8', 'int8-dynamic': '--dynamic'};
+  const FAMILY = {float: '--float', whole: '--float', int8: '--int8', 'int8-dynamic': '--dynamic'};
   const SPARE = ['--spare-1', '--spare-2', '--spare-3', '--spare-4'];
   const MARKS = ['circle', 'rect', 'triangle', 'rectRot', 'star', 'crossRot'];
   const LONGEST_WHISKER = 1.6;  // times the longest bar: a disturbed run must not shrink the bars

@@ -8,8 +8,11 @@ from functools import cached_property
 from lwc.compiler.analysis.channels import Group, find_channels
 from lwc.compiler.analysis.group_sizes import macs_of, parameters_of
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Choice, Float, Pruned, Site
+from lwc.compiler.core.plan import Choice, Float, Masked, Pruned, Site
 from lwc.compiler.search.space import Space
+
+WHOLE = "whole"
+NO_SPEED_UP = "no speed-up on this target"  # of masks: its kernels multiply zeros as they do other numbers
 
 
 class SparseLines:
@@ -27,15 +30,17 @@ class SparseLines:
         group = self._groups.get(site)
         if isinstance(choice, Pruned) and group is not None:
             return f"pruned {len(choice.removed)} of {group.size}"
-        return choice.name
+        if isinstance(choice, Masked):
+            return f"masked {choice.pattern}"
+        return WHOLE if isinstance(choice, Float) else choice.name
 
     def parameters(self, site: Site, choice: Choice) -> int:
-        """Numbers that left the constants; all that the group has a part in where it is whole."""
+        """Numbers that left the constants."""
         group = self._groups.get(site)
         return 0 if group is None else round(_share(group, choice) * parameters_of(group, self._model.by_name()))
 
     def macs(self, site: Site, choice: Choice) -> int:
-        """Multiply-accumulates that left, in the same way."""
+        """Multiply-accumulates that left."""
         group = self._groups.get(site)
         return 0 if group is None else round(_share(group, choice) * macs_of(group, self._model.by_name()))
 
@@ -43,7 +48,8 @@ class SparseLines:
         """Why the site has this choice."""
         options = space.options.get(site, ())
         if len(options) < 2:
-            return "asked for" if options else "the plan says so"
+            why = "asked for" if options else "the plan says so"
+            return f"{why}; {NO_SPEED_UP}" if isinstance(choice, Masked) else why
         if not isinstance(choice, Float):
             return f"saves {-space.option(site, choice).ms:.3f} ms"
         best = min(options[1:], key=lambda option: option.ms)
@@ -51,4 +57,4 @@ class SparseLines:
 
 
 def _share(group: Group, choice: Choice) -> float:
-    return len(choice.removed) / group.size if isinstance(choice, Pruned) else 1.0
+    return len(choice.removed) / group.size if isinstance(choice, Pruned) else 0.0

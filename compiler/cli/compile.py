@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lwc.compiler.core.target import find_target
 from lwc.compiler.driver import broken_budget, compile_model
 from lwc.compiler.options import CompileOptions, make_options
 from lwc.compiler.render import size_change, verdict
+from lwc.compiler.search.space import SPARSE
 from lwc.compiler.sources import open_session
 from lwc.models import digits
 
@@ -102,15 +104,19 @@ def show_report(screen: Screen, artifact: Artifact) -> None:
         ("peak memory, MB", *(_or_dash(report.memory[f"{which}_peak_mb"]) for which in ("original", "compiled")), ""),
     ]
     screen.table((Column(""), Column("original", True), Column("compiled", True), Column("change", True)), rows)
-    chosen: dict[str, int] = {}
-    for site in report.sites:
-        chosen[site.choice] = chosen.get(site.choice, 0) + 1
-    screen.line("layers: " + (", ".join(f"{n} {choice}" for choice, n in chosen.items()) or "none to decide on"))
+    screen.line("layers: " + counted(site.choice for site in report.sites if site.kind not in SPARSE))
+    if sparse := [site.choice for site in report.sites if site.kind in SPARSE]:
+        screen.line("may leave: " + counted(choice.partition(" ")[0] for choice in sparse))
     if report.calibration["source"] == "synthetic":
         screen.line("The samples were synthetic: give --calib to prove the accuracy on data of yours.")
     screen.line(f"{verdict(report)}.")
     screen.line(f"artifact: {artifact.folder}")
     screen.line(f"report:   {artifact.folder / 'report.html'}")
+
+
+def counted(choices: Iterable[str]) -> str:
+    """How many sites have each choice."""
+    return ", ".join(f"{n} {choice}" for choice, n in Counter(choices).items()) or "none to decide on"
 
 
 def _or_dash(number: float | None) -> str:

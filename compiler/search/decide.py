@@ -21,6 +21,7 @@ from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
 from lwc.compiler.search.find import MOST_NOISE, Finder, Found
 from lwc.compiler.search.ledger import Limits
+from lwc.compiler.search.masking import masks_everywhere
 from lwc.compiler.search.numbers import RANGE_SAMPLES, Numbers
 from lwc.compiler.search.pairs import interactions, most_pairs, neighbours
 from lwc.compiler.search.pruning import Pruner
@@ -137,10 +138,13 @@ class Decider:
 
     def ask_for_sparsity(self) -> None:
         """What was asked for everywhere joins the space as the only option of its sites, so that every plan has it."""
-        pruner, asked = Pruner(self.bench, self.numbers, self.each), self.wanted.sparsity
+        asked = self.wanted.sparsity
         if asked.kind == "channels":
-            fixed = {site: (Option(c, 0.0, 0, 0.0),) for site, c in pruner.at_share(1.0 - asked.ratio).items()}
-            self.space = replace(self.space, options={**self.space.options, **fixed})
+            choices = Pruner(self.bench, self.numbers, self.each).at_share(1.0 - asked.ratio)
+        else:
+            choices = masks_everywhere(self.numbers, asked.pattern)
+        fixed = {site: (Option(choice, 0.0, 0, 0.0),) for site, choice in choices.items()}
+        self.space = replace(self.space, options={**self.space.options, **fixed})
 
     def offer_groups(self, base: Plan) -> None:
         """Groups of channels join the space, priced on top of a plan of formats."""

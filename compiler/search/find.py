@@ -11,9 +11,10 @@ from lwc.compiler.search.deepen import Deepening
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
-from lwc.compiler.search.ledger import Ledger, Limits, Totals
+from lwc.compiler.search.ledger import Ledger, Limits
+from lwc.compiler.search.revert import Revert
 from lwc.compiler.search.solve import Objective, solve
-from lwc.compiler.search.space import SPARSE, Option, Space, crossing_ms, plan_of
+from lwc.compiler.search.space import SPARSE, Space, crossing_ms, plan_of
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +25,6 @@ RUINED = 2.0  # summed loss beyond which outputs are noise: the frontier starts 
 NO_DOUBT = 0.5  # profiles are trusted without the clock where one format takes less than this share of the other
 NOISE_SAMPLES = 16  # that sparse choices are compared on
 CLEARLY_FASTER = 0.985  # a flip must win by more than the noise of the clock
-
-
-@dataclass(frozen=True)
-class Revert:
-    """A choice that was taken back, and why."""
-
-    site: Site
-    choice: Choice
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -269,37 +261,3 @@ class Finder:
         self.reverted.extend(
             Revert(site, choice, reason) for site, choice in before.choices.items() if site not in after.choices
         )
-
-
-def revert_until(
-    plan: Plan, space: Space, holds: Callable[[Plan], bool], reason: str, objective: Objective = "latency"
-) -> tuple[Plan, list[Revert]]:
-    """Take back the worst sites, one, then two, four ... until the budget holds; ends at the float model.
-
-    A site goes to its cheapest choice that loses less than half as much, in the end to its first option.
-    """
-    reverted: list[Revert] = []
-    step = 1
-    while (changed := _changed(plan, space)) and not holds(plan):
-        worst = sorted(changed, key=lambda site: (-space.option(site, plan.choices[site]).loss, site))[:step]
-        reverted.extend(Revert(site, plan.choices[site], reason) for site in worst)
-        safer = {site: _safer(space.options[site], plan.choices[site], objective) for site in worst}
-        plan = plan_of({**plan.choices, **safer}, plan.ranges)
-        step *= 2
-    return plan, reverted
-
-
-def _changed(plan: Plan, space: Space) -> list[Site]:
-    """Sites that do not have their first option."""
-    return [site for site, choice in plan.choices.items() if choice != space.options[site][0].choice]
-
-
-def _safer(options: Sequence[Option], choice: Choice, objective: Objective) -> Choice:
-    """The cheapest choice that loses less than half as much and costs less than float; else float."""
-
-    def cost(option: Option) -> float:
-        return Totals(option.ms, option.bytes, option.loss).cost(objective)
-
-    floating, now = options[0], next(option for option in options if option.choice == choice)
-    found = [o for o in options[1:] if o.loss < now.loss / 2 and cost(o) < cost(floating)]
-    return min(found, key=cost, default=floating).choice

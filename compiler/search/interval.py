@@ -14,7 +14,7 @@ from typing import Literal
 
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy
-from lwc.compiler.search.find import Revert, revert_until
+from lwc.compiler.search.revert import Revert, revert_until
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import Space
 

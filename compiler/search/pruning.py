@@ -156,8 +156,8 @@ class Pruner:
         }
 
 
-def collect_for_sparsity(numbers: Numbers, plan: Plan) -> None:
-    """The statistics that it takes to apply the plan's sparse choices."""
+def collect_for_groups(numbers: Numbers, plan: Plan) -> None:
+    """The statistics that it takes to prune the plan's groups again."""
     pruned = dict(plan.sites(Pruned))
     if pruned:
         model = numbers.bench.model

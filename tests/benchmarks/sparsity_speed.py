@@ -112,7 +112,7 @@ def side_by_side(
 def cut(artifact: Artifact) -> str:
     """How many of the groups lost channels."""
     groups = [site for site in artifact.report.sites if site.kind == "channels"]
-    return f"{sum(site.choice != 'float' for site in groups)}/{len(groups)}"
+    return f"{sum(site.choice != 'whole' for site in groups)}/{len(groups)}"
 
 
 def resnet18(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import onnx
 from lwc.compiler.assemble import site_reports
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Float, Plan, Site, StaticInt8
-from lwc.compiler.search.find import Revert
+from lwc.compiler.search.revert import Revert
 from lwc.compiler.search.space import Option, Space
 
 SITE = Site("product", "MatMul", "weight")

@@ -7,7 +7,7 @@ from lwc.compiler.core.plan import Float, Plan, Site, StaticInt8, Weight4
 from lwc.compiler.driver import lost_choices
 from lwc.compiler.elsewhere import boldest, located, untimed
 from lwc.compiler.prove import Rejected
-from lwc.compiler.search.find import Revert
+from lwc.compiler.search.revert import Revert
 from lwc.compiler.search.space import Option, Space
 
 PRODUCT, TABLE = Site("product", "MatMul", "weight"), Site("table", "Gather", "weight")

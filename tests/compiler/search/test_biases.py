@@ -13,9 +13,10 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Site, StaticInt8
 from lwc.compiler.core.progress import Silent
 from lwc.compiler.core.stats import LayerStats
-from lwc.compiler.decision import replayed, workbench
+from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
+from lwc.compiler.replay import replayed
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.biases import choose_biases, mean_sources
 from lwc.compiler.search.decide import Decider, Wanted

@@ -3,9 +3,9 @@ from collections.abc import Callable
 
 import pytest
 
-from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Range, Site, StaticInt8, Weight4, Weight8, Weight16
+from lwc.compiler.core.plan import BFloat16, Choice, Float, Plan, Range, Site, StaticInt8, Weight4, Weight8
 from lwc.compiler.search.evolve import Effort
-from lwc.compiler.search.find import Finder, revert_until
+from lwc.compiler.search.find import Finder
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.space import Option, Space
 
@@ -90,33 +90,6 @@ def test_keeps_float_when_no_loss_is_allowed() -> None:
     assert not finder(half_each, 0.0, {}).find().plan.choices
 
 
-def test_reverting_takes_the_worst_sites_first_and_names_them() -> None:
-    plan = Plan(dict.fromkeys(SITES, StaticInt8()), RANGES)
-    bench = ToyBench(half_each)
-    kept, reverted = revert_until(plan, SPACE, lambda p: 1.0 - bench.value(p) <= 0.02, "too lossy")
-    assert [revert.site for revert in reverted][:2] == [SITES[5], SITES[4]]
-    assert 1.0 - bench.value(kept) <= 0.02
-    assert {*kept.choices, *(revert.site for revert in reverted)} == set(SITES)
-
-
-def test_reverting_stops_at_the_cheapest_choice_that_loses_less_than_half_as_much() -> None:
-    (site,) = SITES[:1]
-    offered = (Float(), 400, 0.0), (Weight16(), 200, 1e-6), (Weight8(), 100, 1e-4), (Weight4(), 50, 1e-2)
-    space = Space({site: tuple(Option(choice, 1.0, size, loss) for choice, size, loss in offered)})
-    passed: list[Plan] = []
-
-    def holds(plan: Plan) -> bool:
-        passed.append(plan)
-        return not plan.choices
-
-    kept, reverted = revert_until(Plan({site: Weight4()}), space, holds, "too lossy", "size")
-    assert kept == Plan()
-    assert [plan.choices.get(site) for plan in passed] == [Weight4(), Weight8(), Weight16()]
-    assert [revert.choice for revert in reverted] == [Weight4(), Weight8(), Weight16()]
-    # None of them is faster than float: for time there is nothing between.
-    assert revert_until(Plan({site: Weight4()}), space, lambda plan: not plan.choices, "")[0] == Plan()
-
-
 class SharedBench(ToyBench):
     """Every format in use stores the weight of SITES[:3] once; four bits are too lossy in SITES[0]."""
 
@@ -143,13 +116,6 @@ def test_sites_that_share_a_weight_get_one_format_where_that_is_smaller(lossy: b
     assert len(found.plan.choices) == 3
     alone = Finder(space, {}, bench, 0.02, {}, "size").find()  # type: ignore[arg-type]
     assert bench.weight_bytes(found.plan) <= bench.weight_bytes(alone.plan)
-
-
-def test_reverting_ends_at_the_float_model() -> None:
-    plan = Plan(dict.fromkeys(SITES, StaticInt8()), RANGES)
-    kept, reverted = revert_until(plan, SPACE, lambda p: not p.choices, "too lossy")
-    assert kept == Plan()
-    assert len(reverted) == len(SITES)
 
 
 def test_greedy_moves_fill_what_the_steps_of_the_budget_leave() -> None:
