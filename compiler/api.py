@@ -36,6 +36,7 @@ def compile(
     best_effort: bool | None = None,
     pareto: bool | None = None,
     tune: float | None = None,
+    recover: float | None = None,
     tuner: str | None = None,
     portable: bool | None = None,
     plan: PathLike | None = None,
@@ -52,7 +53,7 @@ def compile(
     """Compile a model into the artifact folder `out` (default: the model's path with the suffix .lwc).
 
     Options mean what they mean on the command line; None takes the recipe's value, else the default.
-    max_latency: milliseconds;  max_size: MB;  tune: minutes;  max_memory: GB
+    max_latency: milliseconds;  max_size: MB;  tune, recover: minutes;  max_memory: GB
     tuner: rpc://HOST:PORT/KEY, a tracker of devices to tune on instead of this machine
     calib: path, 'module:function', or an iterable of dicts input name -> array, labels beside them
     metric: name, 'module:attr', function(outputs, sample) -> float, or class with update and compute

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from lwc import backends
 from lwc.compiler.core.errors import UnsupportedOperator
@@ -12,39 +12,18 @@ from lwc.compiler.elsewhere import boldest, located, untimed
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
+from lwc.compiler.recovery import taught
 from lwc.compiler.replay import read_plan, replayed
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.decide import MEASURED, Decider, Wanted, is_hint
 from lwc.compiler.search.evaluate import Workbench
-from lwc.compiler.search.interval import prefer_safer
-from lwc.compiler.search.ledger import Limits, limits_for
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.rescale import Rescaler, scaled
 from lwc.compiler.search.revert import Revert, revert_until
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import SPARSE, Space
 from lwc.compiler.search.trial import Trials
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was decided for one runtime: the plan, the space it was chosen from, what was taken back on the way.
-
-    done: about an interval of the drop that straddles the budget
-    listed: what was offered where nothing was timed site by site, its milliseconds unknown
-    """
-
-    prepared: Prepared
-    plan: Plan
-    space: Space
-    reverted: tuple[Revert, ...] = ()
-    done: str = ""
-    listed: Space = field(default_factory=lambda: Space({}))
-
-    @property
-    def shown(self) -> Space:
-        """What the report lists."""
-        return self.space if self.space.options else self.listed
+from lwc.compiler.settle import Decision, searched
 
 
 def decide_for_all(
@@ -56,6 +35,10 @@ def decide_for_all(
         plan = replayed(options, numbers)
         return [Decision(place, plan, Space({})) for place in places], refused
     decisions = list[Decision]()
+    if options.recover_minutes:
+        decisions += decide_taught(places[0], numbers, judge, options, timings)
+        if decisions and options.sparse.asked:
+            return decisions, refused
     for place in places:
         if not place.backend.fixes_shapes:
             decisions += decide(place, numbers, judge, options, timings)
@@ -63,6 +46,19 @@ def decide_for_all(
         if place.backend.fixes_shapes:
             decisions += decide_elsewhere(place, decisions, numbers, judge, options, timings)
     return decisions, refused
+
+
+def decide_taught(
+    place: Prepared, numbers: Numbers, judge: Judge, options: CompileOptions, timings: Timings
+) -> list[Decision]:
+    """Number formats for a model that was pruned and taught, on every runtime; nothing where that fails the budget."""
+    found = taught(place, workbench(place), numbers, judge, options, timings)
+    if found is None:
+        return []
+    plain = replace(options, sparsity="none", recover_minutes=0.0)
+    numbers = numbers_of(found.prepared, plain, timings)
+    decisions, _ = decide_for_all(found.prepared, numbers, judge, plain, timings)
+    return [replace(each, had=found.had, done=f"{each.done} {found.note}".strip()) for each in decisions]
 
 
 def able(prepared: Prepared, options: CompileOptions) -> tuple[list[Prepared], dict[str, str]]:
@@ -139,39 +135,10 @@ def decide(
     if options.sparse.kind == "auto":
         with timings.stage("sensitivity", f"Measuring channels on {place.backend.name}"):
             decider.offer_groups(replace(decided[0].plan, scalings=()))
-        decided.append(searched(decider, place, judge, options, timings))
+        decided.append(searched(decider, place, judge, options, timings, hasten=options.max_latency_ms is not None))
     decider.bench.close()
     numbers.bench.close()
     return decided
-
-
-def searched(
-    decider: Decider, place: Prepared, judge: Judge, options: CompileOptions, timings: Timings
-) -> Decision:
-    """The plan of the decider's space, its worst sites reverted until it holds on the held-out samples.
-
-    Where nothing is offered there is nothing to search: the cleaned model is a candidate in any case.
-    """
-    if not decider.space.options:
-        return Decision(place, Plan(scalings=place.scalings), decider.space)
-    bench = decider.bench
-    with timings.stage("search", f"Searching for {place.backend.name}"):
-        found = decider.search(hard_limits(decider, options))
-    with timings.stage("verify", "Verifying on held-out samples"):
-        plan, reverted = revert_until(
-            found.plan,
-            decider.space,
-            lambda plan: not bench.refusal(plan) and judge.holds(bench.session(plan)),
-            f"the metric falls by more than {options.max_drop:g} on held-out samples",
-            decider.wanted.objective,
-        )
-        ratio = _ratio_of_bytes(decider.space) if options.objective == "size" else bench.ratio
-        settled = prefer_safer(
-            plan, decider.space, lambda plan: judge.verdict(bench.session(plan)), ratio, decider.wanted.objective
-        )
-    reverted = [*found.reverted, *reverted, *settled.reverted]
-    plan = replace(settled.plan, scalings=place.scalings)
-    return Decision(place, plan, decider.space, tuple(reverted), settled.done)
 
 
 def decide_elsewhere(
@@ -230,24 +197,6 @@ def decide_elsewhere(
 def _executed(plan: Plan, executed: Collection[str]) -> dict[Site, Choice]:
     """The choices that a runtime executes; what leaves the model, leaves it for every runtime."""
     return {s: choice for s, choice in plan.choices.items() if choice.name in executed or s.kind in SPARSE}
-
-
-def _ratio_of_bytes(space: Space) -> Callable[[Plan, Plan], float]:
-    def ratio(one: Plan, other: Plan) -> float:
-        sizes = [space.predicted_bytes(space.complete(plan.choices)) for plan in (one, other)]
-        return sizes[0] / max(1, sizes[1])
-
-    return ratio
-
-
-def hard_limits(decider: Decider, options: CompileOptions) -> Limits:
-    """What --max-latency and --max-size leave to the sites."""
-    if options.max_latency_ms is None and options.max_size_mb is None:
-        return Limits()
-    bench = decider.bench
-    float_ms = bench.milliseconds(Plan())
-    size = None if options.max_size_mb is None else options.max_size_mb * 1e6
-    return limits_for(decider.space, float_ms, bench.model.weight_bytes(), options.max_latency_ms, size)
 
 
 def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Numbers:

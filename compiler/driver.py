@@ -13,7 +13,7 @@ from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.report import Accuracy, LatencyPair
-from lwc.compiler.decision import Decision, decide_for_all, numbers_of, rescaled, search_space
+from lwc.compiler.decision import decide_for_all, numbers_of, rescaled, search_space
 from lwc.compiler.front import write_front
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, prepare, runtimes
@@ -26,8 +26,10 @@ from lwc.compiler.prove import (
     input_candidate,
     prove,
 )
+from lwc.compiler.recover.api import refuse_recovery
 from lwc.compiler.search.decide import MEASURED
 from lwc.compiler.search.revert import Revert
+from lwc.compiler.settle import Decision
 from lwc.compiler.tuning import refuse_tuning, tune
 
 
@@ -41,6 +43,8 @@ def compile_model(model: Model, options: CompileOptions, progress: Progress | No
     refuse_tuning(options)
     timings = Timings(progress or Silent())
     prepared = prepare(model, options, timings)
+    if options.recover_minutes:
+        refuse_recovery(prepared.clean)
     judge = Judge(prepared, options.max_drop, options.seed)
     place = rescaled(prepared, options, timings)
     numbers = numbers_of(place, options, timings)
@@ -117,9 +121,10 @@ def candidates_of(
         behind_all = place.backend.name == place.reference.name
         any_speed = place.target.is_foreign and not behind_all
         least = 0.0 if only_plan or any_speed else LEAST_SPEEDUP_OF_PLAN
-        known = any((each.plan, each.backend.name) == (decision.plan, place.backend.name) for each in plans)
-        if only_plan or (decision.plan.choices and not known):
-            plans.append(Candidate("plan", planned, decision.plan, least, place.backend, place.target, place.shapes))
+        whole = decision.whole
+        known = any((each.plan, each.backend.name) == (whole, place.backend.name) for each in plans)
+        if only_plan or (whole.choices and not known):
+            plans.append(Candidate("plan", planned, whole, least, place.backend, place.target, place.shapes))
         bare = place.apply(prepared.clean, Plan())
         least = 0.0 if any_speed else LEAST_SPEEDUP_OF_CLEAN if behind_all else LEAST_SPEEDUP_OF_PLAN
         cleaned[place.backend.name] = Candidate(
@@ -133,7 +138,7 @@ def candidates_of(
 def deciding(decisions: Sequence[Decision], proof: Proof) -> Decision:
     """The decision that the kept candidate came from; the first of its runtime, or of all, when it is no plan."""
     of_runtime = [d for d in decisions if d.prepared.backend.name == proof.kept.backend.name] or decisions
-    return next((d for d in of_runtime if d.plan == proof.kept.plan), of_runtime[0])
+    return next((d for d in of_runtime if d.whole == proof.kept.plan), of_runtime[0])
 
 
 def noted(proof: Proof, decision: Decision) -> Proof:
@@ -146,7 +151,7 @@ def noted(proof: Proof, decision: Decision) -> Proof:
 
 def lost_choices(decisions: Sequence[Decision], proof: Proof) -> list[Revert]:
     """Choices of plans for the runtime kept that another candidate was kept for, where that has left them in float."""
-    plans = [d.plan for d in decisions if d.prepared.backend.name == proof.kept.backend.name]
+    plans = [d.whole for d in decisions if d.prepared.backend.name == proof.kept.backend.name]
     lost = {plan.digest(): plan for plan in plans if plan.digest() != proof.kept.plan.digest()}
     return [
         Revert(site, choice, reason)

@@ -87,6 +87,10 @@ class CompileOptions:
             raise UsageError("--tuner names devices to tune on, but there is no time to.", "Give --tune MINUTES.")
         if self.tune_minutes and self.no_cache:
             raise UsageError("What --tune finds is kept in the cache.", "Leave out --no-cache, or --tune.")
+        if self.recover_minutes and self.sparsity == "none":
+            raise UsageError("--recover teaches a pruned model, and nothing is pruned.", "Give --sparsity.")
+        if self.recover_minutes and (self.pareto or self.plan is not None):
+            raise UsageError("--recover finds a model of its own.", "Leave out --plan and --pareto, or --recover.")
 
     @property
     def sparse(self) -> Sparsity:

@@ -33,7 +33,8 @@ def find_cuts(model: Model, known: Collection[str], learning: Collection[str]) -
     Of the cuts whose floats are known those that few values cross: as many as it takes for two blocks, 4 at most.
     """
     nodes = list(model.graph)
-    products = [any(v is not None and v.name in learning and len(v.shape or ()) > 1 for v in n.inputs) for n in nodes]
+    weights = {value for name, value in model.graph.initializers.items() if name in learning and _is_matrix(value)}
+    products = [any(value in weights for value in node.inputs) for node in nodes]
     cuts = [_cut(values) for values in _alive(model.graph, nodes)]
     for width in range(1, _WIDEST + 1):
         fits = [0 < len(cut.taught) <= width and set(cut.taught) <= set(known) for cut in cuts]
@@ -41,6 +42,10 @@ def find_cuts(model: Model, known: Collection[str], learning: Collection[str]) -
         if found:
             return _thinned(found)
     return []
+
+
+def _is_matrix(value: ir.Value) -> bool:
+    return value.const_value is not None and len(value.const_value.shape) > 1
 
 
 def _before_products(cuts: Sequence[Cut], fits: Sequence[bool], products: Sequence[bool]) -> Iterator[Cut]:
