@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from lwc.compiler.core.artifact import Artifact
     from lwc.compiler.core.errors import LwcError
     from lwc.compiler.core.model import Model
+    from lwc.compiler.merging.merge import merge
     from lwc.compiler.verify import verify
 
-__all__ = ["Artifact", "LwcError", "Model", "__version__", "compile", "load", "verify"]
+__all__ = ["Artifact", "LwcError", "Model", "__version__", "compile", "load", "merge", "verify"]
 
 _HOME_OF = {
     "Artifact": "lwc.compiler.core.artifact",
@@ -25,6 +26,7 @@ _HOME_OF = {
     "Model": "lwc.compiler.core.model",
     "compile": "lwc.compiler.api",
     "load": "lwc.compiler.api",
+    "merge": "lwc.compiler.merging.merge",
     "verify": "lwc.compiler.verify",
 }
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": ("look:verify", "Compare models or artifacts A and B on the same samples."),
     "inspect": ("look:inspect", "Show the layers of MODEL (or an artifact)."),
     "analyze": ("look:analyze", "Show what each choice would cost and lose at each layer."),
+    "merge": ("merge:merge", "Merge models of one architecture into one."),
     "passes": ("about:passes", "List the passes, in the order they run."),
     "targets": ("about:targets", "List the targets."),
     "doctor": ("about:doctor", "Tell what works on this machine, and how to get the rest."),

@@ -162,12 +162,12 @@ def _serialized(model: ir.Model, path: Path) -> bytes:
 
 
 def _write_aside(path: Path, content: bytes) -> None:
-    with _aside(path) as file:
+    with written_aside(path) as file:
         file.write(content)
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[BinaryIO]:
+def written_aside(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its place when the block ends well and vanishes when it does not."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -184,7 +184,7 @@ def _write_external(model: ir.Model, path: Path) -> None:
     new = names[0] if names[0] not in old else names[1]
     replaced: dict[ir.Value, ir.TensorProtocol] = {}
     released = 0
-    with _aside(path.with_name(new)) as data:
+    with written_aside(path.with_name(new)) as data:
         for value, tensor in initialized(model):
             if tensor.nbytes >= EXTERNAL_BYTES and tensor.dtype != ir.DataType.STRING:
                 replaced[value] = append_tensor(tensor, value.name or "", data, new)

@@ -1,0 +1,120 @@
+"""A merged model whose parameters are made when they are asked for: memory holds one tensor at a time.
+
+Tensors of the models are mapped from their files; stretches of them are copied out, and pages are given back every
+64 MB. Writing the merged model asks for each parameter once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lwc.compiler.core.errors import BadInput, UsageError
+from lwc.compiler.core.inline import write_inline
+from lwc.compiler.core.mapped import release_pages
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.skeleton import initialized
+from lwc.compiler.core.storage import INLINE_BYTES, RELEASED_BYTES, write_model, written_aside
+from lwc.compiler.merging.align import Aligned, Group
+from lwc.passes.solvers.parts import Array, Parts, gathered
+
+MergeGroup = Callable[[Group, Parts], Iterator[Array]]
+
+
+@dataclass
+class _Pages:
+    """Counts what is read of mapped files, and gives pages back."""
+
+    held: int = 0
+
+    def read(self, count: int) -> None:
+        self.held += count
+        if self.held >= RELEASED_BYTES:
+            release_pages()
+            self.held = 0
+
+
+def streamed(aligned: Aligned, merge: MergeGroup, *, base: bool, on_merged: Callable[[Group], None]) -> Model:
+    """The first model with every group merged when its tensor is asked for; each asking merges anew.
+
+    base: the first model is the base of the others;  on_merged: told of each group that was merged
+    """
+    pages = _Pages()
+    merged = aligned.models[0].fork()
+    place = {value: k for k, (value, _) in enumerate(initialized(aligned.models[0].ir))}
+    values = [value for value, _ in initialized(merged.ir)]
+    for group in aligned.groups:
+        values[place[group.value]].const_value = _lazy(group, merge, base, pages, on_merged)
+    return merged
+
+
+def _lazy(
+    group: Group, merge: MergeGroup, base: bool, pages: _Pages, on_merged: Callable[[Group], None]
+) -> ir.LazyTensor:
+    first = group.tensors[0]
+
+    def make() -> ir.TensorProtocol:
+        found = _merged(group, merge, base, pages)
+        on_merged(group)
+        return ir.Tensor(found, first.dtype, shape=ir.Shape(group.shape), name=group.name)
+
+    return ir.LazyTensor(
+        make, first.dtype, shape=ir.Shape(group.shape), name=group.name, doc_string=first.doc_string,
+        metadata_props=dict(first.metadata_props),
+    )  # fmt: skip
+
+
+def _merged(group: Group, merge: MergeGroup, base: bool, pages: _Pages) -> NDArray[Any]:
+    arrays = tuple(tensor.numpy() for tensor in group.tensors)
+    if _equal(arrays):
+        return arrays[0]
+    parts = Parts(arrays[1:], arrays[0], read=pages.read) if base else Parts(arrays, read=pages.read)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = gathered(parts, merge(group, parts), arrays[0].dtype)
+    _check_finite(group, found)
+    return found
+
+
+def _equal(arrays: Sequence[NDArray[Any]]) -> bool:
+    """Whether all are the same, bit by bit: constants, and what no training touched."""
+    first, *others = (array.reshape(-1) for array in arrays)
+    if any(other.dtype != first.dtype for other in others):
+        return False
+    step = 1 << 16
+    return all(
+        bool(np.array_equal(first[k : k + step].view(np.uint8), other[k : k + step].view(np.uint8)))
+        for k in range(0, first.size, step)
+        for other in others
+    )
+
+
+def _check_finite(group: Group, found: NDArray[Any]) -> None:
+    flat = found.reshape(-1)
+    for k in range(0, flat.size, 1 << 17):
+        if not np.isfinite(flat[k : k + (1 << 17)]).all():
+            raise BadInput(
+                f"Merging '{group.name}' gives NaN or infinities in {found.dtype}: a model holds some, or the weights "
+                "and --scale are too large."
+            )
+
+
+def write_merged(model: Model, path: Path, *, external: bool) -> None:
+    """Write a model tensor by tensor, aside first and renamed into place.
+
+    external: weights go to `<path>.data`, as they do when the file would pass 2 GB. Raises UsageError.
+    """
+    if external or path.is_dir() or sum(tensor.nbytes for _, tensor in initialized(model.ir)) > INLINE_BYTES:
+        write_model(model.ir, path, external_data=external)
+        return
+    try:
+        with written_aside(path) as file:
+            write_inline(model.ir, file)
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be written ({error.strerror or error}).") from error
+
