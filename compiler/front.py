@@ -9,12 +9,13 @@ from typing import Any
 from lwc.compiler.assemble import assemble_report, write_artifact
 from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
-from lwc.compiler.decision import Decision, workbench
+from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings
 from lwc.compiler.prove import Candidate, Judge, Proof, file_bytes, prove
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pareto import Front, Point, find_front
+from lwc.compiler.settle import Decision
 
 FRONT = "front"
 LEAST_DROP = 1e-3  # a budget of nothing still tells drops apart

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from lwc.compiler.analysis.blocks import Block, find_blocks
 from lwc.compiler.analysis.channels import Group, find_channels
 from lwc.compiler.analysis.group_sizes import macs_of, parameters_of
+from lwc.compiler.analysis.sites import macs, parameters
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.plan import Choice, Float, Masked, Pruned, Site
+from lwc.compiler.core.plan import Choice, Dropped, Float, Masked, Pruned, Site
 from lwc.compiler.search.space import Space
 
 WHOLE = "whole"
@@ -25,6 +27,10 @@ class SparseLines:
     def _groups(self) -> Mapping[Site, Group]:
         return {group.site: group for group in find_channels(self._model.ir).groups}
 
+    @cached_property
+    def _blocks(self) -> Mapping[Site, Block]:
+        return {block.site: block for block in find_blocks(self._model.ir)}
+
     def choice(self, site: Site, choice: Choice) -> str:
         """The choice in words."""
         group = self._groups.get(site)
@@ -36,13 +42,17 @@ class SparseLines:
 
     def parameters(self, site: Site, choice: Choice) -> int:
         """Numbers that left the constants."""
-        group = self._groups.get(site)
-        return 0 if group is None else round(_share(group, choice) * parameters_of(group, self._model.by_name()))
+        nodes, group = self._model.by_name(), self._groups.get(site)
+        if isinstance(choice, Dropped) and site in self._blocks:
+            return sum(parameters(nodes[name]) for name in self._blocks[site].nodes)
+        return 0 if group is None else round(_share(group, choice) * parameters_of(group, nodes))
 
     def macs(self, site: Site, choice: Choice) -> int:
         """Multiply-accumulates that left."""
-        group = self._groups.get(site)
-        return 0 if group is None else round(_share(group, choice) * macs_of(group, self._model.by_name()))
+        nodes, group = self._model.by_name(), self._groups.get(site)
+        if isinstance(choice, Dropped) and site in self._blocks:
+            return sum(macs(nodes[name]) for name in self._blocks[site].nodes)
+        return 0 if group is None else round(_share(group, choice) * macs_of(group, nodes))
 
     def reason(self, space: Space, site: Site, choice: Choice) -> str:
         """Why the site has this choice."""

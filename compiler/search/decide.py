@@ -17,6 +17,7 @@ from lwc.compiler.core.target import Target
 from lwc.compiler.search.biases import choose_biases
 from lwc.compiler.search.cost import crossing_rates, crossings, exchanged, graph_bytes, measured_costs, weight_bytes
 from lwc.compiler.search.deepen import steps_for
+from lwc.compiler.search.dropping import block_options
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
 from lwc.compiler.search.find import MOST_NOISE, Finder, Found
@@ -57,7 +58,7 @@ class Decider:
     """The stages of a decision for one runtime, in order; each reads what the one before left.
 
     bench: of the runtime;  numbers: shared by all runtimes;  each: called after every measurement
-    base: the plan of formats that groups of channels are priced on
+    known: the plan of formats that groups of channels are priced on, and it with all groups evenly pruned
     """
 
     bench: Workbench
@@ -66,7 +67,7 @@ class Decider:
     each: Callable[[], None] = lambda: None
     offered: dict[Site, tuple[Choice, ...]] = field(default_factory=dict)
     space: Space = field(default_factory=lambda: Space({}))
-    base: Plan | None = None
+    known: tuple[Plan, ...] = ()
     _costs: dict[tuple[Site, Choice], float] = field(default_factory=dict)
 
     def find_sites(self) -> None:
@@ -140,28 +141,42 @@ class Decider:
         """What was asked for everywhere joins the space as the only option of its sites, so that every plan has it."""
         asked = self.wanted.sparsity
         if asked.kind == "channels":
-            choices = Pruner(self.bench, self.numbers, self.each).at_share(1.0 - asked.ratio)
+            choices: Mapping[Site, Choice] = self._pruner().at_share(1.0 - asked.ratio)
         else:
             choices = masks_everywhere(self.numbers, asked.pattern)
         fixed = {site: (Option(choice, 0.0, 0, 0.0),) for site, choice in choices.items()}
         self.space = replace(self.space, options={**self.space.options, **fixed})
 
     def offer_groups(self, base: Plan) -> None:
-        """Groups of channels join the space, priced on top of a plan of formats."""
-        options = Pruner(self.bench, self.numbers, self.each).options(base)
-        self.space = replace(self.space, options={**self.space.options, **options})
-        self.base = base
+        """Groups of channels and residual blocks join the space, priced on top of a plan of formats."""
+        pruner = self._pruner()
+        groups = pruner.options(base)
+        blocks = block_options(self.bench, base, self.each)
+        self.space = replace(self.space, options={**self.space.options, **groups, **blocks})
+        self.known = (base, *pruner.even_plans(base, groups))
+
+    def _pruner(self) -> Pruner:
+        return Pruner(self.bench, self.numbers, self.wanted.objective, self.each)
+
+    def hasten(self, most_ms: float) -> Found:
+        """The base plan with as much leaving as makes it fast enough, within the budget, and no more."""
+        base = next(iter(self.known), Plan())
+        base_ms = self.bench.milliseconds(base)
+        plan = self._finder(None).hastened(base, lambda plan: self.bench.ratio(plan, base) * base_ms <= most_ms)
+        return Found(plan)
 
     def search(self, limits: Limits | None = None) -> Found:
         """The plan. limits: hard budgets of the sites together."""
+        return self._finder(limits).find()
+
+    def _finder(self, limits: Limits | None) -> Finder:
         samples = len(self.bench.samples)
         work = sum(macs(node) for node in self.bench.model.graph)
         effort = effort_for(work, samples, self.wanted.seed)
-        finder = Finder(
+        return Finder(
             self.space, self.numbers.ranges, self.bench, self.wanted.max_drop, self._classes(), self.wanted.objective,
-            self.each, limits or Limits(), effort, self._sharing(), self.base, steps_for(work, samples),
+            self.each, limits or Limits(), effort, self._sharing(), self.known, steps_for(work, samples),
         )  # fmt: skip
-        return finder.find()
 
     def _sharing(self) -> list[tuple[Site, ...]]:
         groups = sharing_sites(self.bench.model, self.offered)

@@ -36,7 +36,7 @@ def steps_for(macs: int, samples: int) -> int:
 class Deepening:
     """holds: whether a plan keeps the budget;  noise: of a plan;  most: measurements
 
-    each: called after every measurement
+    each: called after every measurement;  enough: a plan after which no step is taken
     """
 
     space: Space
@@ -46,6 +46,7 @@ class Deepening:
     objective: Objective = "latency"
     limits: Limits = field(default_factory=Limits)
     each: Callable[[], None] = lambda: None
+    enough: Callable[[Plan], bool] = lambda plan: False
 
     def run(self, plan: Plan) -> Plan:
         """As many steps as hold. A step that does not hold is not tried again, nor are those behind it."""
@@ -64,6 +65,8 @@ class Deepening:
                 continue
             log.debug("%s further, noise %.3g", site.name, noise)
             plan, now = candidate, noise
+            if self.enough(plan):
+                break
             for step in self._steps(plan, site):
                 heapq.heappush(heap, self._entry(plan, *step))
         return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.search.deepen import Deepening
@@ -42,7 +42,8 @@ class Finder:
     max_drop: the metric may fall by so much below the float model's
     classes: sites grouped by what they are (depthwise Conv, MatMul, ...), flipped together on the clock
     limits: hard budgets of the sites together;  effort: of evolution, where losses do not add up; None: none
-    known: a plan that holds the budget, from which sparse choices are taken further, too;  steps: measurements for that
+    known: plans from which sparse choices are taken further, too, the first of which holds the budget
+    steps: measurements for that
     sharing: sites that read one weight and offer the same choices
     """
 
@@ -56,7 +57,7 @@ class Finder:
     limits: Limits = field(default_factory=Limits)
     effort: Effort | None = None
     sharing: Sequence[tuple[Site, ...]] = ()
-    known: Plan | None = None
+    known: Sequence[Plan] = ()
     steps: int = 0
     reverted: list[Revert] = field(default_factory=list)
 
@@ -127,16 +128,27 @@ class Finder:
         return better if better is plan or self.holds(better) else plan
 
     def _deepened(self, plan: Plan) -> Plan:
-        """The plan with sparse choices taken further, or the known one, whichever comes to be faster."""
+        """The plan with sparse choices taken further, or a known one, whichever comes to be faster.
+
+        Of the known ones the first, and the cheapest that holds.
+        """
         if not self.steps or not any(site.kind in SPARSE for site in self.space.options):
             return plan
+        boldest = next((each for each in sorted(self.known[1:], key=self._cost) if self.holds(each)), None)
+        starts = [each for each in (plan, *self.known[:1], boldest) if each is not None]
+        plans = [self._deepening().run(start) for start in {each.digest(): each for each in starts}.values()]
+        return min(plans, key=self._cost) if self.objective == "size" else self._fastest(plans)
+
+    def hastened(self, plan: Plan, fast: Callable[[Plan], bool]) -> Plan:
+        """The plan with sparse choices taken further until it is fast, or none holds any more."""
+        return plan if fast(plan) else replace(self._deepening(), enough=fast).run(plan)
+
+    def _deepening(self) -> Deepening:
         count = min(NOISE_SAMPLES, len(self.bench.samples))
-        found = Deepening(
+        return Deepening(
             self.space, self.holds, lambda each: self.bench.noise(each, count), self.steps, self.objective,
             self.limits, self.each,
         )  # fmt: skip
-        plans = [found.run(start) for start in (plan, self.known) if start is not None]
-        return min(plans, key=self._cost) if self.objective == "size" else self._fastest(plans)
 
     def _cost(self, plan: Plan) -> float:
         return Ledger(self.space, plan.choices).totals.cost(self.objective)

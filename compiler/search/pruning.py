@@ -22,11 +22,12 @@ from lwc.compiler.core.stats import LayerStats
 from lwc.compiler.search.cost import weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import SESSION
-from lwc.compiler.search.group_costs import measured_savings
+from lwc.compiler.search.group_costs import Savings, measured_savings
 from lwc.compiler.search.group_readers import elimination_of, reader_sites
+from lwc.compiler.search.ledger import Objective
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.rounding import gram_sources
-from lwc.compiler.search.space import Option
+from lwc.compiler.search.space import Option, plan_of
 from lwc.compiler.search.widths import SHARES, width_at, widths_of
 from lwc.passes.solvers.elimination import Elimination
 
@@ -45,6 +46,7 @@ class Pruner:
 
     bench: Workbench
     numbers: Numbers
+    objective: Objective = "latency"
     each: Callable[[], None] = lambda: None
 
     @cached_property
@@ -67,7 +69,7 @@ class Pruner:
         gone = self.groups[site].size - width
         return Pruned(tuple(sorted(map(int, self.eliminations[site].channels[:gone]))), COMPENSATION)
 
-    def at_share(self, share: float) -> dict[Site, Choice]:
+    def at_share(self, share: float) -> dict[Site, Pruned]:
         """Every group at the width next to this share of its channels; those that stay whole left out."""
         alignment = self.bench.target.channel_alignment
         widths = {site: width_at(group, share, alignment) for site, group in self.groups.items()}
@@ -81,11 +83,10 @@ class Pruner:
 
     def options(self, base: Plan) -> dict[Site, tuple[Option, ...]]:
         """What is left of `offered` where it pays, priced; the first option of each leaves the group whole."""
-        savings = measured_savings(
-            self.bench, base, [self.at_share(share) for share in SHARES], self._touched(), self.each
-        )
+        offered = self.offered()
+        savings = self._savings(base, offered)
         least = LEAST_SAVING * self.bench.milliseconds(base)
-        paying = {site: _paying(site, choices, savings, least) for site, choices in self.offered().items()}
+        paying = {site: self._paying(site, choices, savings, least) for site, choices in offered.items()}
         paying = {site: choices for site, choices in paying.items() if choices}
         losses = self.losses(paying)
         return {
@@ -95,6 +96,42 @@ class Pruner:
             )
             for site, choices in paying.items()
         }
+
+    def even_plans(self, base: Plan, options: Mapping[Site, Sequence[Option]]) -> list[Plan]:
+        """The base plan with about the same share of the channels gone from every group, one plan for each share."""
+        plans = []
+        for share in SHARES:
+            most = {site: len(choice.removed) for site, choice in self.at_share(share).items()}
+            within = {
+                site: [o.choice for o in found if isinstance(o.choice, Pruned) and len(o.choice.removed) <= most[site]]
+                for site, found in options.items()
+                if site in most
+            }
+            widths = {site: choices[-1] for site, choices in within.items() if choices}
+            plans.append(plan_of({**base.choices, **widths}, base.ranges))
+        return plans
+
+    def _savings(self, base: Plan, offered: Mapping[Site, Sequence[Pruned]]) -> Savings:
+        """Milliseconds off the base plan; for size nothing is timed."""
+        if self.objective == "size":
+            return {(site, choice): 0.0 for site, choices in offered.items() for choice in choices}
+        rungs = [self.at_share(share) for share in SHARES]
+        return measured_savings(self.bench, base, rungs, self._touched(), self.each)
+
+    def _paying(
+        self, site: Site, choices: Sequence[Pruned], savings: Savings, least: float
+    ) -> tuple[Pruned, ...]:
+        """Those that save more time than every wider one; for size all."""
+        if self.objective == "size":
+            return tuple(choices)
+        kept: list[Pruned] = []
+        best = 0.0
+        for choice in choices:
+            saved = savings.get((site, choice), -inf)
+            if saved >= best + least:
+                kept.append(choice)
+                best = saved
+        return tuple(kept)
 
     def losses(self, offered: Mapping[Site, Sequence[Pruned]]) -> dict[tuple[Site, Choice], float]:
         """Relative squared error of the outputs with each choice alone.
@@ -172,20 +209,6 @@ def _collected(
     sources = gram_sources(reader_sites(groups, nodes), nodes)
     numbers.collect_grams(sources)
     return numbers.collect_means(sources)
-
-
-def _paying(
-    site: Site, choices: Sequence[Pruned], savings: Mapping[tuple[Site, Choice], float], least: float
-) -> tuple[Pruned, ...]:
-    """Those that save more than every wider one."""
-    kept: list[Pruned] = []
-    best = 0.0
-    for choice in choices:
-        saved = savings.get((site, choice), -inf)
-        if saved >= best + least:
-            kept.append(choice)
-            best = saved
-    return tuple(kept)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -83,3 +83,9 @@ def test_for_size_steps_are_ordered_by_bytes() -> None:
     space = Space({LAYER: LAYERS, GROUPS[0]: heavy})
     assert not Deepening(space, lambda p: True, noise, 100).run(Plan()).choices
     assert Deepening(space, lambda p: True, noise, 100, "size").run(Plan()).choices
+
+
+def test_stops_where_it_is_enough() -> None:
+    deepening = Deepening(SPACE, lambda p: True, noise, 100, enough=lambda p: sum(depth(p, s) for s in GROUPS) >= 2)
+    plan = deepening.run(Plan())
+    assert [depth(plan, site) for site in GROUPS] == [2, 0, 0]
