@@ -20,8 +20,7 @@ from lwc.compiler.core.report import Accuracy, Latency, OutputFidelity
 from lwc.compiler.metrics import Metric, Outputs, Sample
 
 BLOCK_S = 0.15  # shorter blocks measure the other session's spinning threads (0.82x for a model against itself)
-SETTLE_RUNS = 2  # runs dropped at the start of each block, while the other session's threads go to sleep
-SETTLE_S = 0.05  # time after which they sleep
+SETTLE_S = 0.02  # runs that begin earlier in a block are not counted: the other session's threads go to sleep
 LEAST_RUNS = 2  # counted in each block, however long they take
 BOOTSTRAP = 1000
 STREAMING_BOOTSTRAP = 200  # a streaming metric is recomputed for each resample
@@ -64,15 +63,13 @@ class _Turns:
         return all(self._times)
 
     def run_block(self, session: Session) -> None:
-        settled = counted = 0
+        counted = 0
         begin = time.perf_counter()
         while counted < LEAST_RUNS or time.perf_counter() < begin + BLOCK_S:
             at = self._next % len(self._samples)
             start = time.perf_counter()
             session.run(self._samples[at])
-            if settled < SETTLE_RUNS and start < begin + SETTLE_S:
-                settled += 1
-            else:
+            if start >= begin + SETTLE_S:
                 self._times[at].append(1e3 * (time.perf_counter() - start))
                 counted += 1
                 self._next += 1

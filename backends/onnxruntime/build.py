@@ -45,6 +45,13 @@ class OnnxRuntime:
     may_crash = False
     fixes_shapes = False
 
+    def __init__(self, *, in_turns: bool = False) -> None:
+        self._in_turns = in_turns
+
+    def in_turns(self) -> OnnxRuntime:
+        """The same for sessions that run in turns with another runtime's, and leave the cores to it when they end."""
+        return OnnxRuntime(in_turns=True)
+
     def version(self) -> str:
         return f"onnxruntime {ort.__version__}"
 
@@ -79,7 +86,7 @@ class OnnxRuntime:
         lean: without an arena, which would keep what the largest run took
         Raises UnsupportedOperator, InvalidGraph, BadInput.
         """
-        options = session_options(target)
+        options = session_options(target, in_turns=self._in_turns)
         options.enable_cpu_mem_arena = not lean
         return self._session(tapped(model, outputs), options)
 
@@ -117,7 +124,8 @@ class OnnxRuntime:
         path = folder / MODEL_FILE
         if not path.is_file():
             raise BadInput(f"{folder}: no {MODEL_FILE} in it.")
-        return OrtSession(create(str(path), session_options(target), folder.name), folder.name)
+        options = session_options(target, in_turns=self._in_turns)
+        return OrtSession(create(str(path), options, folder.name), folder.name)
 
     def _session(self, model: Model, options: ort.SessionOptions) -> OrtSession:
         if model.weight_bytes() >= LARGE_BYTES:

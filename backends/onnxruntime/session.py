@@ -33,11 +33,17 @@ _FOREIGN: dict[Any, tuple[int, Any]] = {
 }
 
 _FATAL_ONLY = 4  # failures come as exceptions; ONNX Runtime would write them to stderr as well
+_SLEEP_BETWEEN_RUNS = "session.force_spinning_stop"
 
 
-def session_options(target: Target) -> ort.SessionOptions:
-    """All optimizations, the target's threads, nothing written to stderr."""
+def session_options(target: Target, *, in_turns: bool = False) -> ort.SessionOptions:
+    """All optimizations, the target's threads, nothing written to stderr.
+
+    in_turns: with another runtime: threads that wait for the next run, some milliseconds, would slow that one's down
+    """
     options = ort.SessionOptions()
+    if in_turns:
+        options.add_session_config_entry(_SLEEP_BETWEEN_RUNS, "1")
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = target.threads
     options.inter_op_num_threads = 1

@@ -26,8 +26,9 @@ from lwc.backends.tvm.profile import profile
 from lwc.backends.tvm.specialized import Shapes, Specialized, fixed, shapes_of
 from lwc.backends.tvm.toolchain import is_native
 from lwc.backends.tvm.tuning import tune_models
+from lwc.backends.tvm.turns import reference
 from lwc.backends.tvm.weights import WeightsFile
-from lwc.compiler.core.backend import Backend, BuildOptions, Feeds, Session, Support
+from lwc.compiler.core.backend import BuildOptions, Feeds, Session, Support
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import BFloat16, Float, StaticInt8, Weight4, Weight8
@@ -89,7 +90,7 @@ class Tvm:
 
         shapes = shapes_of(signature, {})
         ready = {} if shapes is None else {shapes: made(shapes)}
-        return Specialized(signature, model.name, ready, made, lambda: _reference().session(model, target))
+        return Specialized(signature, model.name, ready, made, lambda: reference().session(model, target))
 
     def profile(self, model: Model, target: Target, feeds: Sequence[Feeds], runs: int) -> dict[str, float]:
         """Median milliseconds per run in each node, by the name of a node of `model`: partly guessed, see `profile`.
@@ -182,7 +183,7 @@ class Tvm:
         if backends.REFERENCE not in backends.available():
             return Specialized(signature, folder.name, ready, made, None)
         return Specialized(
-            signature, folder.name, ready, None if ready else made, lambda: _reference().load(folder, target)
+            signature, folder.name, ready, None if ready else made, lambda: reference().load(folder, target)
         )
 
     def parts(self, model: Model, target: Target) -> Sequence[Part]:
@@ -194,7 +195,3 @@ def _distinct(signature: Signature, given: Sequence[Mapping[str, tuple[int, ...]
     """Complete ones, each once; those of the signature where they are all fixed."""
     found = (shapes_of(signature, shapes) for shapes in (*given, {}))
     return list(dict.fromkeys(shapes for shapes in found if shapes is not None))
-
-
-def _reference() -> Backend:
-    return backends.get(backends.REFERENCE)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lwc import backends
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.compiled import compile_model
 from lwc.backends.tvm.cut import Part
@@ -16,6 +15,7 @@ from lwc.backends.tvm.export import activation_bytes, export, load
 from lwc.backends.tvm.machine import Machine
 from lwc.backends.tvm.program import Program
 from lwc.backends.tvm.session import TvmSession, copied
+from lwc.backends.tvm.turns import reference
 from lwc.backends.tvm.weights import WeightsFile
 from lwc.compiler.core.backend import Array, Feeds, Port, Session
 from lwc.compiler.core.model import Model
@@ -62,7 +62,7 @@ def open_parts(parts: Sequence[Part], model: Model, target: Target) -> Session:
 def open_part(part: Part, target: Target) -> Session:
     """One part, compiled where TVM takes it. Raises UnsupportedOperator."""
     if not part.taken:
-        return backends.get(backends.REFERENCE).session(part.model, target)
+        return reference().session(part.model, target)
     return _started(compile_model(part.model, target), Signature.of(part.model), part.model.name)
 
 
@@ -100,7 +100,7 @@ def load_parts(names: Sequence[str], signature: Signature, folder: Path, target:
 
 def _load(name: str, folder: Path, target: Target) -> Session:
     if name.endswith(ONNX):
-        return backends.get(backends.REFERENCE).session(Model.open(folder / name), target)
+        return reference().session(Model.open(folder / name), target)
     return _started(*load(folder, name), folder.name)
 
 

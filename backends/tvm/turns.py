@@ -1,0 +1,26 @@
+"""ONNX Runtime as it runs in turns with TVM, for what TVM does not take."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from lwc import backends
+from lwc.compiler.core.backend import Backend
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A backend whose sessions can leave the cores to another runtime as soon as a run ends."""
+
+    def in_turns(self) -> Backend:
+        """The backend that opens such sessions."""
+        ...
+
+
+def reference() -> Backend:
+    """ONNX Runtime, its threads asleep between runs: for as long as they look for the next one, TVM's wait for cores.
+
+    Raises MissingDependency.
+    """
+    found = backends.get(backends.REFERENCE)
+    return found.in_turns() if isinstance(found, TakesTurns) else found
