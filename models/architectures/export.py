@@ -46,7 +46,8 @@ def build(entry: Architecture) -> nn.Module:
     kind = getattr(transformers, entry.model)
     options = {name: _configuration(value) for name, value in entry.options.items()}
     model: nn.Module = kind(kind.config_class(**options)).float().eval()
-    disturb(model)
+    with torch.no_grad():
+        disturb(model)
     return model
 
 
@@ -56,7 +57,6 @@ def _configuration(value: Any) -> Any:
     return value
 
 
-@torch.no_grad()
 def disturb(model: nn.Module) -> None:
     """Draw what initialization leaves equal or tiny, so that every channel has a say of its own in the outputs.
 

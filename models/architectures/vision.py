@@ -212,7 +212,7 @@ DENSE = (
          "hidden_size": 48, "use_auxiliary_head": False, "num_labels": 5}, output="logits"),
     Architecture("rt-detr", "RTDetrForObjectDetection", image(64, 1),
         {"backbone_config": {"model_type": "rt_detr_resnet", "embedding_size": 16, "hidden_sizes": [24, 32, 48, 64],
-            "depths": [1, 1, 1, 1], "layer_type": "basic", "out_features": ["stage2", "stage3", "stage4"]},
+            "depths": [1, 1, 1, 1], "out_features": ["stage2", "stage3", "stage4"]},
          "encoder_in_channels": [32, 48, 64], "encoder_hidden_dim": 32, "encoder_ffn_dim": 64, "d_model": 32,
          "encoder_attention_heads": 4, "decoder_attention_heads": 4, "decoder_in_channels": [32, 32, 32],
          "decoder_ffn_dim": 64, "decoder_layers": 2, "num_queries": 10, "num_labels": 5}, output="logits"),
