@@ -20,7 +20,7 @@ what is merged is never compared again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,8 +65,9 @@ class Terms:
         return self._new(size, None)
 
     def product(self, factors: Sequence[Term]) -> Term:
-        """The axis that joins these, the first outermost."""
-        return factors[0] if len(factors) == 1 else self._new(self._volume(factors), Product(tuple(factors)))
+        """The axis that joins these, the first outermost. Factors of one channel are none."""
+        many = [factor for factor in factors if self.size(factor) > 1] or factors[:1]
+        return many[0] if len(many) == 1 else self._new(self._volume(many), Product(tuple(many)))
 
     def sum(self, parts: Sequence[Term]) -> Term:
         """The axis that stacks these."""
@@ -94,11 +95,10 @@ class Terms:
 
     def atoms(self, term: Term) -> tuple[Term, ...]:
         """The channels a term is made of, each once, from left to right. Call it after the last unification."""
-        root = self.find(term)
-        if root not in self._atoms:
-            found = (atom for child in self._children(root) for atom in self.atoms(child))
+        for root in self._below(term, self._atoms):
+            found = (atom for child in self._flat(root) for atom in self._atoms[child])
             self._atoms[root] = tuple(dict.fromkeys(found)) or (root,)
-        return self._atoms[root]
+        return self._atoms[self.find(term)]
 
     def pinned(self) -> dict[Term, Reason]:
         """Every atom that stays, and the first reason why."""
@@ -114,37 +114,67 @@ class Terms:
 
     def positions(self, term: Term) -> dict[Term, Positions]:
         """Per atom the positions on the axis that leave with each of its channels: [channels, m], ascending."""
-        root = self.find(term)
+        found: dict[Term, dict[Term, Positions]] = {}
+        for root in self._below(term, found):
+            found[root] = self._placed(root, found)
+        return found[self.find(term)]
+
+    def _placed(self, root: Term, below: Mapping[Term, dict[Term, Positions]]) -> dict[Term, Positions]:
+        """Positions on an axis from those on its children."""
         form, size = self._form[root], self._size[root]
         if form is None:
             return {root: np.arange(size)[:, None]}
         found: dict[Term, list[Positions]] = {}
         stride, start = size, 0
-        for child in self._children(root):
+        for child in self._flat(root):
             if isinstance(form, Product):
                 outer, stride = size // stride, stride // self.size(child)
                 shift = (np.arange(outer)[:, None] * (self.size(child) * stride) + np.arange(stride)).reshape(-1)
             else:
                 stride, shift = 1, np.array([start])
                 start += self.size(child)
-            for atom, places in self.positions(child).items():
+            for atom, places in below[child].items():
                 spread = (places[:, :, None] * stride + shift).reshape(len(places), -1)
                 found.setdefault(atom, []).append(spread)
         return {atom: np.sort(np.concatenate(parts, axis=1), axis=1) for atom, parts in found.items()}
 
     def keep(self, term: Term, kept: Mapping[Term, Mask]) -> Mask:
         """Which positions of the axis stay when atoms keep these channels: [size]. Absent atoms keep all."""
+        masks = dict(kept)
+        if any(atom in kept for atom in self.atoms(term)):
+            for root in self._below(term, masks):
+                masks[root] = self._masked(root, masks)
         root = self.find(term)
-        form = self._form[root]
-        if form is None or not any(atom in kept for atom in self.atoms(root)):
-            return kept.get(root, np.ones(self._size[root], np.bool_))
-        masks = [self.keep(child, kept) for child in self._children(root)]
-        if isinstance(form, Sum):
+        return masks[root] if root in masks else np.ones(self._size[root], np.bool_)
+
+    def _masked(self, root: Term, below: Mapping[Term, Mask]) -> Mask:
+        masks = [below[child] for child in self._flat(root)]
+        if not masks:
+            return np.ones(self._size[root], np.bool_)
+        if isinstance(self._form[root], Sum):
             return np.concatenate(masks)
         whole = np.ones(1, np.bool_)
         for mask in masks:
             whole = (whole[:, None] & mask).reshape(-1)
         return whole
+
+    def _below(self, term: Term, known: Container[Term]) -> list[Term]:
+        """The term and all that it is made of, parts before wholes, without what is known and what only that needs.
+
+        No recursion: concatenations of concatenations go thousands deep.
+        """
+        order: list[Term] = []
+        seen: set[Term] = set()
+        todo = [(self.find(term), False)]
+        while todo:
+            root, complete = todo.pop()
+            if complete:
+                order.append(root)
+            elif root not in seen and root not in known:
+                seen.add(root)
+                todo.append((root, True))
+                todo += [(child, False) for child in reversed(self._flat(root))]
+        return order
 
     def find(self, term: Term) -> Term:
         """The term that stands for all that are one with it."""

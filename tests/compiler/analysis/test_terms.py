@@ -63,7 +63,8 @@ def test_what_is_left_fits_both_axes(pair: tuple[object, object]) -> None:
     together = expressible(terms, [a, b], free(terms, [a, b]))
     assert all(x == y for x, y in together)
     assert {x for x, _ in together} <= alone[0] & alone[1]
-    if not terms.pinned():
+    mixed = "x" in repr(pair) and "+" in repr(pair)  # parts of one row: the row could leave, and is kept
+    if not terms.pinned() and not mixed:
         assert {x for x, _ in together} == alone[0] & alone[1]
 
 
@@ -188,3 +189,13 @@ def test_long_chains_are_followed(count: int) -> None:
         terms.unify(a, b, WHY)
     terms.unify(axes[-1], terms.product([terms.atom(2), terms.atom(3)]), WHY)
     assert shape(terms, axes[0]) == [2, 3]
+
+
+def test_stacks_of_stacks_go_deep() -> None:
+    terms = Terms()
+    first = whole = terms.atom(2)
+    for _ in range(3000):
+        whole = terms.sum([whole, terms.atom(1)])
+    assert len(terms.atoms(whole)) == 3001
+    assert np.array_equal(np.flatnonzero(~terms.keep(whole, {first: np.array([True, False])})), [1])
+    assert terms.positions(whole)[first].tolist() == [[0], [1]]
