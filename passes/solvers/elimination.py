@@ -94,7 +94,7 @@ class _State:
     def of(reader: Reader, damping: float) -> _State | _Independent:
         if reader.moments.ndim == 1:
             return _Independent(fluctuation([reader]))
-        inverse: Floats = np.linalg.inv(damped(reader.moments, damping))
+        inverse = np.asarray(np.linalg.inv(damped(reader.moments, damping)), np.float64)
         weight = reader.alive()
         return _State((inverse + inverse.T) / 2.0, weight.T @ weight, reader.positions)
 

@@ -63,7 +63,7 @@ def _factor(node: ir.Node, rank: int, name: str, ctx: PassContext, names: Names)
         return layer
     if len(layer.grams) > 1:
         return "its channels are in groups"
-    if is_op(node, "Gemm") and node.attributes.get_int("transA", 0):
+    if is_op(node, "Gemm") and node.attributes.get_int("transA", 0) == 1:
         return "it reads its input transposed"
     largest = min(largest_rank(layer.view.rows, layer.view.columns), layer.view.rows, layer.view.columns)
     if not 0 < rank <= largest:
