@@ -174,7 +174,7 @@ class _Graph:
 
 
 def _open_dimensions(model: ir.Model) -> None:
-    """Leave the sizes of inputs open.
+    """Leave the sizes of inputs open, and what follows from them in branches.
 
     A branch that is not taken at these sizes may contradict itself, which ONNX Runtime (1.31) refuses when it can infer
     it.
@@ -182,6 +182,9 @@ def _open_dimensions(model: ir.Model) -> None:
     for value in model.graph.inputs:
         if value.shape is not None:
             value.shape = ir.Shape([None] * len(value.shape))
+    for graph in model.graph.subgraphs():
+        for value in (value for node in graph for value in node.outputs):
+            value.shape = None
 
 
 def _kind(node: ir.Node) -> tuple[object, ...]:

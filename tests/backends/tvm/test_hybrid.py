@@ -218,13 +218,14 @@ def test_parts_of_both_kinds_are_stored_beside_the_model(tmp_path: Path, monkeyp
     found["y"] += 1
 
 
-def test_a_branch_that_its_sizes_rule_out_does_not_keep_the_other_from_running() -> None:
-    model = fixed(read("""agraph (float[n,m] x, bool wide) => (float[a,b] y) <float[4,4] w = {
-        1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,0,1}> {
+@pytest.mark.parametrize("body", ["t = MatMul (x, w)", "p = Abs (x) s = Squeeze (p, second) t = MatMul (s, w)"])
+def test_a_branch_that_its_sizes_rule_out_does_not_keep_the_other_from_running(body: str) -> None:
+    model = fixed(read(f"""agraph (float[n,m] x, bool wide) => (float[a,b] y) <float[4,4] w = {{
+        1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,0,1}}, int64[1] second = {{1}}> {{
         y = If (wide) <
-            then_branch = wide_ () => (float[c,d] t) { t = MatMul (x, w) },
-            else_branch = narrow () => (float[e,f] u) { u = Neg (x) }>
-    }"""), ((2, 3), ()))
+            then_branch = wide_ () => (float[c,d] t) {{ {body} }},
+            else_branch = narrow () => (float[e,f] u) {{ u = Neg (x) }}>
+    }}"""), ((2, 3), ()))
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     found = HYBRID.session(model, HERE).run({"x": x, "wide": np.array(False)})
     np.testing.assert_array_equal(found["y"], -x)
