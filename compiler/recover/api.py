@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def recover(
     from lwc.compiler.recover.start import taught
 
     settings = settings or Settings()
-    key = (student.digest(), teacher.digest(), _digest(feeds), sorted(scores), seed, settings)
+    key = (student.digest(), teacher.digest(), _digest(feeds), sorted(scores), seed, replace(settings, threads=1))
     start = time.perf_counter()
     weights, before, after = taught(
         student, teacher, feeds, 60 * minutes, scores, keep or {}, seed, progress or Silent(), cache or Cache(None),
