@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import psutil
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -12,7 +10,7 @@ class Settings:
     """everything: all weights learn as a whole;  rank: of updates where they do not;  batch: samples in a step
 
     rate: of learning, in units of each weight's own size;  most_bytes: of samples and values that are held at once
-    threads: of PyTorch; by default one for each core: two that share one are several times slower
+    threads: of PyTorch; where other work shares the cores, two are several times slower than one
     """
 
     everything: bool = False
@@ -20,4 +18,4 @@ class Settings:
     batch: int = 32
     rate: float = 1e-2
     most_bytes: int = 500_000_000
-    threads: int = field(default_factory=lambda: psutil.cpu_count(logical=False) or 1)
+    threads: int = 1
