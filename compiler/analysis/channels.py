@@ -19,9 +19,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lwc.compiler.analysis.channel_rules import rule_of
+from lwc.compiler.analysis.channel_rules.visit import walked
 from lwc.compiler.analysis.channel_rules.walk import At, Axes, Walk, present
-from lwc.compiler.analysis.terms import Mask, Reason, Term
+from lwc.compiler.analysis.terms import Mask, Positions, Reason, Term
 from lwc.compiler.analysis.units import is_constant
 from lwc.compiler.core.plan import Site
 
@@ -175,53 +175,8 @@ class Channels:
 
 def find_channels(model: ir.Model) -> Channels:
     """The groups of the main graph; nothing is changed."""
-    walk = Walk(model.opset_imports.get("", 0))
-    _pin_values(walk, model.graph.inputs, "graph input", "the caller gives it")
-    for node in model.graph:
-        _visit(node, walk)
-    _pin_values(walk, model.graph.outputs, "graph output", "the caller reads it")
+    walk = walked(model.graph, model.opset_imports.get("", 0))
     return _Grouping(walk, walk.terms.pinned()).channels(model.graph)
-
-
-def _pin_values(walk: Walk, values: Iterable[ir.Value], kind: str, words: str) -> None:
-    for value in values:
-        for axis in walk.of(value) if value.shape is not None or value in walk.values else ():
-            if axis is not None and walk.known(axis):
-                walk.terms.pin(axis, Reason(kind, value.name or "", words))
-
-
-def _visit(node: ir.Node, walk: Walk) -> None:
-    """Let the rule of a node speak; where there is none, or it leaves an output out, all stays."""
-    rule = rule_of(node)
-    ranks = all(_has_rank(walk, node.inputs[index]) for index in present(node))
-    if rule is not None and ranks:
-        rule(node, walk)
-    left = [output for output in node.outputs if output not in walk.values]
-    if not left and node.outputs:
-        return
-    captured = list(_captured(node))
-    words = "there is no rule for it" if not captured else "a subgraph reads it, or makes it"
-    words = "a shape is unknown" if not ranks else "it is cut at run time, or in a way of its own" if rule else words
-    for index in present(node):
-        if _has_rank(walk, node.inputs[index]):
-            walk.pin(node, walk.axes(node, index), words)
-    for value in (*left, *captured):
-        if _has_rank(walk, value):
-            walk.pin(node, walk.of(value), words)
-
-
-def _has_rank(walk: Walk, value: ir.Value | None) -> bool:
-    return value is not None and (value in walk.values or value.shape is not None or is_constant(value))
-
-
-def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    """Values of the outer graph that subgraphs of the node read."""
-    for attribute in node.attributes.values():
-        graphs = attribute.value if attribute.type == ir.AttributeType.GRAPHS else (attribute.value,)
-        for graph in graphs if not attribute.is_ref() else ():
-            if isinstance(graph, ir.Graph):
-                read = [value for inner in graph.all_nodes() for value in inner.inputs if value is not None]
-                yield from (value for value in (*read, *graph.outputs) if value.graph is node.graph)
 
 
 @dataclass
@@ -232,7 +187,7 @@ class _Grouping:
     pinned: Mapping[Term, Reason]
 
     def channels(self, graph: ir.Graph) -> Channels:
-        sites, heads = self._sites(graph)
+        sites, first = self._sites(graph)
         constants = self._slots(self._constants())
         producers = self._slots(at for at in self.walk.made if is_constant(at.node.inputs[at.index]))
         contracted = self._slots(_weight_first(places) for places in self.walk.summed)
@@ -247,7 +202,7 @@ class _Grouping:
                 tuple(slot for slot in contracted.get(atom, ()) if (slot.node, slot.index) in weights),
                 tuple(contracted.get(atom, ())),
                 atom not in exact,
-                heads[atom],
+                _in_runs([slot.positions for slot in producers.get(atom, ())] or [first[atom]]),
             )
             for atom, site in sites.items()
             if atom in constants
@@ -255,10 +210,10 @@ class _Grouping:
         atoms = {site: atom for atom, site in sites.items() if atom in constants}
         return Channels(tuple(groups), self._refusals(), self.walk, atoms)
 
-    def _sites(self, graph: ir.Graph) -> tuple[dict[Term, Site], dict[Term, bool]]:
-        """Per free atom its site, in the graph's order; and whether it is runs of the axis there."""
+    def _sites(self, graph: ir.Graph) -> tuple[dict[Term, Site], dict[Term, Positions]]:
+        """Per free atom its site, in the graph's order; and its positions on the axis there."""
         sites: dict[Term, Site] = {}
-        heads: dict[Term, bool] = {}
+        first: dict[Term, Positions] = {}
         for node in graph:
             made = dict[Term, Term]()
             outputs = [axes for value in node.outputs if (axes := self.walk.values.get(value))]
@@ -270,9 +225,8 @@ class _Grouping:
             for k, (atom, axis) in enumerate(made.items()):
                 name = f"{node.name}#{k}" if len(made) > 1 else node.name or ""
                 sites[atom] = Site(name, node.op_type, "channels")
-                first = self.walk.terms.positions(axis)[atom][0]
-                heads[atom] = len(first) > 1 and int(first[1] - first[0]) == 1
-        return sites, heads
+                first[atom] = self.walk.terms.positions(axis)[atom]
+        return sites, first
 
     def _free(self, axis: Term | None) -> list[Term]:
         if axis is None:
@@ -316,6 +270,11 @@ class _Grouping:
                     refusal = Refusal(value.name or "", at.axis, size, why.operator, why.node, why.words)
                     found.setdefault(atom, refusal)
         return tuple(found.values())
+
+
+def _in_runs(places: Iterable[Positions]) -> bool:
+    """Whether each channel is a run of several positions wherever it is made."""
+    return all(positions.shape[1] > 1 and int(positions[0, 1] - positions[0, 0]) == 1 for positions in places)
 
 
 def _weight_first(places: Sequence[At]) -> At:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
+from lwc.compiler.analysis.channel_rules.vectors import known_integers
 from lwc.compiler.analysis.channel_rules.walk import Axes, Axis, Walk, from_front, input_at, integers
 
 UNALIGNED = "its axes are cut across, or together with a size that is not static"
@@ -51,13 +52,13 @@ def flatten(node: ir.Node, walk: Walk) -> None:
 
 
 def _reshaped(node: ir.Node, walk: Walk) -> Axes:
-    value, output = node.inputs[0], node.outputs[0]
-    axes = walk.axes(node, 0)
-    if value is None or output.shape is None:
+    value, axes = node.inputs[0], walk.axes(node, 0)
+    target = _target(node, walk)
+    if value is None or target is None:
         return ()
-    made = list(walk.fresh(output))
+    made = [axis for axis, _ in target]
     old = [(axis, _key(walk, axis, value, k)) for k, axis in enumerate(axes) if axis is not None]
-    new = [(k, _key(walk, axis, output, k)) for k, axis in enumerate(made) if axis is not None]
+    new = [(k, key) for k, (axis, key) in enumerate(target) if axis is not None]
     taken, given = set(range(len(old))), set(range(len(new)))
     for i0, i1, j0, j1 in blocks([key for _, key in old], [key for _, key in new]):
         taken -= set(range(i0, i1))
@@ -70,6 +71,20 @@ def _reshaped(node: ir.Node, walk: Walk) -> Axes:
     _pair_ends(node, walk, [old[k][0] for k in sorted(taken)], [made[new[k][0]] for k in sorted(given)])
     walk.give(node, made)
     return tuple(made)
+
+
+def _target(node: ir.Node, walk: Walk) -> list[tuple[Axis, Key]] | None:
+    """The axes that a reshape makes, from its output's shape or else from the integers it reads."""
+    value, output = node.inputs[0], node.outputs[0]
+    if output.shape is not None:
+        return [(axis, _key(walk, axis, output, k)) for k, axis in enumerate(walk.fresh(output))]
+    sizes = known_integers(input_at(node, 1))
+    if sizes is None or value is None or node.attributes.get_int("allowzero", 0) == 1:
+        return None
+    old = walk.axes(node, 0)
+    keys = [_key(walk, old[k], value, k) if size == 0 and k < len(old) else size for k, size in enumerate(sizes)]
+    keys = [None if key == -1 else key for key in keys]
+    return [(walk.atom(key) if isinstance(key, int) else walk.unknown, key) for key in keys]
 
 
 def _pair_ends(node: ir.Node, walk: Walk, old: list[Axis], new: list[Axis]) -> None:
@@ -135,15 +150,30 @@ def expand(node: ir.Node, walk: Walk) -> None:
 
 
 def tile(node: ir.Node, walk: Walk) -> None:
-    """An axis repeated r times is r x the axis; r stays."""
+    """An axis repeated r times is r x the axis, and r stays; of one channel it is copies, as in Expand."""
     axes, repeats = walk.axes(node, 0), integers(node, "", 1)
     if repeats is None:
+        _tiled_at_run_time(node, walk)
         return
     made: list[Axis] = []
-    for axis, count in zip(axes, repeats, strict=True):
+    for k, (axis, count) in enumerate(zip(axes, repeats, strict=True)):
         copies = walk.atom(count)
-        walk.pin(node, [copies], "it counts copies")
-        made.append(axis if walk.known(axis) is False else walk.join([copies, axis]))
+        if axis is None and copies is not None:
+            walk.follows(node, 1, [copies], k, len(axes))
+        else:
+            walk.pin(node, [copies], "it counts copies")
+        made.append(walk.join([copies, axis]) if walk.known(axis) else axis)
+    walk.give(node, made)
+
+
+def _tiled_at_run_time(node: ir.Node, walk: Walk) -> None:
+    """Axes that come out as large as they were are not repeated."""
+    axes = walk.axes(node, 0)
+    own = walk.fresh(node.outputs[0], len(axes))
+    pairs = list(zip(axes, own, strict=True))
+    made = [old if walk.known(new) and walk.size(old) == walk.size(new) else new for old, new in pairs]
+    repeated = [k for k, axis in enumerate(axes) if axis != made[k]]
+    walk.pin(node, (axis for k in repeated for axis in (axes[k], made[k])), "it counts copies")
     walk.give(node, made)
 
 

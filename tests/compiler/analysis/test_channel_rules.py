@@ -222,6 +222,11 @@ SEQUENCES = {
         { a = MatMul(x, w1) t = Tile(a, r) y = MatMul(t, w2) }""",
         ["a 6"],
     ),
+    "tile_of_one": (
+        """(float[2,4] x) => (float[2,3] y) <float[4,6] w1, float[1,1] e, float[6,3] w2, int64[2] r = {2, 6}>
+        { a = MatMul(x, w1) t = Tile(e, r) c = Add(a, t) y = MatMul(c, w2) }""",
+        ["a 6"],
+    ),
     "reduce_sum": (
         """(float[2,4] x) => (float[2] y) <float[4,6] w1, int64[1] k = {1}>
         { a = MatMul(x, w1) y = ReduceSum <keepdims = 0> (a, k) }""",
