@@ -30,12 +30,12 @@ from zoo_speed import Plain
 from lwc import passes
 from lwc.compiler.analysis.shapes import fix_dimensions
 from lwc.compiler.analysis.sites import macs
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.plan import Float, Plan, Pruned, Site
 from lwc.compiler.core.progress import Silent
 from lwc.compiler.core.target import host
-from lwc.compiler.decision import workbench
 from lwc.compiler.options import make_options
 from lwc.compiler.prepare import Prepared, Timings, prepare
 from lwc.compiler.search.deepen import Deepening
@@ -126,7 +126,8 @@ class Lwc:
     @cached_property
     def prepared(self) -> Prepared:
         feeds = [{name: sample[name] for name in self.task.inputs} for sample in self.task.calibration]
-        flags: dict[str, object] = {"calib": feeds, "shape": self.task.shapes, "no_cache": True}
+        fixed = all(sample[name].shape == shape for sample in feeds for name, shape in self.task.shapes.items())
+        flags: dict[str, object] = {"calib": feeds, "shape": self.task.shapes if fixed else {}, "no_cache": True}
         return prepare(Model.open(self.task.path), make_options(flags), Timings(Silent()))
 
     @cached_property
