@@ -15,9 +15,11 @@ from lwc.compiler.analysis.units import array_of
 from lwc.compiler.analysis.weights import WeightView, weight_views
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats
-from lwc.passes.solvers.elimination import Elimination, by_score, eliminate_refitted
+from lwc.passes.solvers.elimination import Elimination, by_score, eliminate, eliminate_refitted
 from lwc.passes.solvers.moments import Floats, patch_mean
 from lwc.passes.solvers.saliency import Reader, magnitude
+
+LARGE = 2304  # inputs of a reader, 256 channels x 3 x 3, beyond which refitting at every step takes minutes
 
 
 def reader_sites(groups: Iterable[Group], nodes: Mapping[str, ir.Node]) -> list[Site]:
@@ -30,11 +32,12 @@ def elimination_of(
 ) -> Elimination:
     """Channels as they leave, and what the readers have lost after each, least squares taking over.
 
-    By magnitude where nothing is known of what the readers see.
+    Of LARGE readers as if nothing took over; by magnitude where nothing is known of what the readers see.
     """
     readers = [reader for slot in group.consumers if (reader := _reader(slot, nodes[slot.node], stats)) is not None]
     if readers:
-        return eliminate_refitted(readers)
+        large = max(len(reader.moments) for reader in readers) > LARGE
+        return eliminate(readers) if large else eliminate_refitted(readers)
     slots = group.producers or group.constants
     return by_score(magnitude([_rows(slot, nodes[slot.node]) for slot in slots]))
 
