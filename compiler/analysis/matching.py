@@ -10,13 +10,14 @@ Nodes are paired by a walk from inputs and outputs that goes on through what is 
 The kind of a node is its operator with its attributes, defaults filled in. Where neither decides, as between two equal
 branches, names do, and where they differ, the order in the file: such nodes are told. Parameters are then paired slot
 by slot (node, position), because one exporter stores equal tensors once and the other does not. Two models of one
-architecture match completely; of others the walk pairs what it can, and the rest is listed with the reason.
+architecture match completely; of others the walk pairs what it can, and the rest is listed with the reason: constants,
+and operators that compute something else (not those that only move numbers or count: exporters differ in these).
 Scope: main graph and subgraphs. Functions must be inlined and nodes named before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +26,21 @@ import onnx_ir as ir
 from lwc.compiler.analysis.node_pairs import NodePairs, pair_nodes
 from lwc.compiler.core.model import Model
 
+_MOVES = frozenset(
+    {"Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Dropout", "Expand", "Flatten", "Gather", "Identity",
+     "Range", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Unsqueeze"}
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A tensor without a counterpart of its shape. reason: one clause, for a table"""
+    """A tensor without a counterpart of its shape, or an operator. reason: one clause, for a table
+
+    shape: None for an operator
+    """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     reason: str
 
 
@@ -72,8 +81,8 @@ def match(a: Model, b: Model) -> Matching:
     back = {y: x for x, y in found.pairs.items()}
     return Matching(
         tuple(slots),
-        tuple(_unmatched(a, used_a, set(found.pairs), why_a)),
-        tuple(_unmatched(b, used_b, set(back), why_b)),
+        (*_unmatched(a, used_a, set(found.pairs), why_a), *_strangers(a, found.pairs)),
+        (*_unmatched(b, used_b, set(back), why_b), *_strangers(b, back)),
         tuple(node.name or node.op_type for node in found.guessed),
     )
 
@@ -138,6 +147,15 @@ def _unmatched(model: Model, used: set[ir.Value], paired: set[ir.Node], why: Rea
             reader = missed[0] if missed else readers[0]
             reason = why.get(value, f"nothing corresponds to its reader '{reader.name}' ({reader.op_type})")
             yield Unmatched(value.name or "", shape_of(value), reason)
+
+
+def _strangers(model: Model, paired: Mapping[ir.Node, ir.Node]) -> Iterator[Unmatched]:
+    """Operators on floats that nothing corresponds to, but for those that are listed with what they read."""
+    for node in model.nodes():
+        listed = any(value is not None and _is_constant(value) and _is_float(value) for value in node.inputs)
+        counts = any(value.dtype is not None and value.dtype.is_integer() for value in node.outputs)
+        if node not in paired and node.op_type not in _MOVES and not listed and not counts:
+            yield Unmatched(node.name or "", None, f"nothing corresponds to the operator {node.op_type}")
 
 
 def _is_constant(value: ir.Value | None) -> bool:

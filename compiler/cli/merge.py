@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -59,8 +58,7 @@ def merge(
 ) -> None:
     """Merge models of one architecture, or fold a LoRA adapter into one."""
     if lora:
-        _fold(screen, models, lora, out, flags)
-        return
+        raise UsageError("Adapters cannot be folded by this version of lwc.")
     try:
         with screen.progress() as progress:
             found = merge_models(models, out, calib=calib, progress=progress, **flags)
@@ -110,11 +108,7 @@ def _elsewhere(names: tuple[str, ...]) -> str:
     return ", ".join(name for name in dict.fromkeys(names[1:]) if name != names[0])
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def _shape(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return ""
     return "x".join(map(str, shape)) or "scalar"
-
-
-def _fold(screen: Screen, models: tuple[str, ...], lora: tuple[str, ...], out: str, flags: dict[str, Any]) -> None:
-    if importlib.util.find_spec("lwc.compiler.merging.lora") is None:
-        raise UsageError("Adapters cannot be folded by this version of lwc.")
-    raise UsageError("Adapters cannot be folded by this version of lwc.")

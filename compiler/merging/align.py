@@ -51,7 +51,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Missing:
-    """A tensor of `model` that has no counterpart in `other`."""
+    """A tensor or operator of `model` that has no counterpart in `other`."""
 
     model: str
     other: str
@@ -79,10 +79,10 @@ class DoesNotMatch(BadInput):
 
     def __init__(self, missing: Sequence[Missing]) -> None:
         first = missing[0]
-        tensor = first.tensor
+        tensor, shape = first.tensor, "" if first.tensor.shape is None else f" {list(first.tensor.shape)}"
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         super().__init__(
-            f"The models are of different architectures: '{tensor.name}' {list(tensor.shape)} of '{first.model}' has "
+            f"The models are of different architectures: '{tensor.name}'{shape} of '{first.model}' has "
             f"no counterpart in '{first.other}', because {tensor.reason}{more}.",
             "With --partial, what has no counterpart stays as the first has it.",
         )

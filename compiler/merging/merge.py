@@ -160,7 +160,7 @@ def _notes(aligned: Aligned, plan: Recipe) -> Iterator[str]:
         first = ", ".join(f"'{name}'" for name in aligned.guessed[:3])
         yield f"Neither structure nor names tell {len(aligned.guessed)} layers apart, their order did: {first}."
     if aligned.missing:
-        yield f"{len(aligned.missing)} tensors have no counterpart: '{aligned.models[0].name}' keeps its own."
+        yield f"{len(aligned.missing)} tensors or operators have no counterpart: '{aligned.models[0].name}' keeps its."
 
 
 def _report(

@@ -13,13 +13,17 @@ _HOME = "lwc.compiler.merging"
 
 @dataclass(frozen=True)
 class Method:
-    """base: takes a common one;  fewest, most: models besides it;  module: of lwc.compiler.merging, if it needs data"""
+    """base: takes a common one;  fewest, most: models besides it;  module: of lwc.compiler.merging, if it needs data
+
+    settings: of a recipe, those that it looks at; a method with a module says so itself
+    """
 
     summary: str
     base: bool = False
     fewest: int = 2
     most: int | None = None
     module: str | None = None
+    settings: frozenset[str] = frozenset({"weights"})
 
     @property
     def available(self) -> bool:
@@ -27,14 +31,18 @@ class Method:
         return self.module is None or find_spec(f"{_HOME}.{self.module}") is not None
 
 
+_SUMS = frozenset({"weights", "scale", "normalize"})
+_THINNED = _SUMS | {"density"}
+_DROPPED = _THINNED | {"rescale"}
+
 METHODS = {
     "linear": Method("weighted average"),
     "slerp": Method("along the arc between two models", most=2),
-    "task-arithmetic": Method("base plus the weighted sum of what each learned", base=True, fewest=1),
-    "ties": Method("the largest changes, of the sign that most agree on", base=True, fewest=1),
-    "dare": Method("random changes that make up for the rest", base=True, fewest=1),
-    "dare-ties": Method("random changes, of the sign that most agree on", base=True, fewest=1),
-    "model-stock": Method("towards the average, as far as the models agree", base=True),
+    "task-arithmetic": Method("base plus the weighted sum of what each learned", base=True, fewest=1, settings=_SUMS),
+    "ties": Method("the largest changes, of the sign that most agree on", base=True, fewest=1, settings=_THINNED),
+    "dare": Method("random changes that make up for the rest", base=True, fewest=1, settings=_DROPPED),
+    "dare-ties": Method("random changes, of the sign that most agree on", base=True, fewest=1, settings=_DROPPED),
+    "model-stock": Method("towards the average, as far as the models agree", base=True, settings=frozenset()),
     "soup": Method("greedy average, each model kept only where the metric gains", module="soup"),
     "fisher": Method("average weighted by importance", module="fisher"),
     "regmean": Method("least squares over each layer's inputs", module="regmean"),

@@ -106,10 +106,18 @@ class Recipe:
         return replace(self.settings, **found[-1].changes) if found else self.settings
 
     def check(self, models: int) -> None:
-        """Raise UsageError where weights or densities are not of so many models."""
-        for settings in (self.settings, *(replace(self.settings, **override.changes) for override in self.overrides)):
+        """Raise UsageError where weights or densities are not of so many models, or a setting is of no method."""
+        overridden = [replace(self.settings, **override.changes) for override in self.overrides]
+        for settings in (self.settings, *overridden):
             settings.shares(models)
             settings.densities(models)
+        methods = {settings.method for settings in (self.settings, *overridden)} - {KEEP}
+        read = {setting for name in methods for setting in METHODS[name].settings}
+        if any(METHODS[name].module is not None for name in methods):
+            return
+        for name in _OF_METHODS:
+            if getattr(self.settings, name) != getattr(Settings(), name) and name not in read:
+                raise UsageError(f"'{self.settings.method}' has no {name}.", "Leave it out.")
 
     def check_patterns(self, names: Iterable[str]) -> None:
         """Raise UsageError for a pattern that fits nothing."""
@@ -123,6 +131,7 @@ class Recipe:
 
 
 _SETTINGS = tuple(option.name for option in fields(Settings))
+_OF_METHODS = ("weights", "density", "scale", "rescale", "normalize")
 _GENERAL = ("base", "seed", "partial")
 _NUMBERS = ("weights", "density")
 

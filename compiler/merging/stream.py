@@ -19,8 +19,8 @@ from lwc.compiler.core.errors import BadInput, UsageError
 from lwc.compiler.core.inline import write_inline
 from lwc.compiler.core.mapped import release_pages
 from lwc.compiler.core.model import Model
-from lwc.compiler.core.skeleton import initialized
-from lwc.compiler.core.storage import INLINE_BYTES, RELEASED_BYTES, write_model, written_aside
+from lwc.compiler.core.skeleton import initialized, standing_in
+from lwc.compiler.core.storage import EXTERNAL_BYTES, INLINE_BYTES, RELEASED_BYTES, write_model, written_aside
 from lwc.compiler.merging.align import Aligned, Group
 from lwc.passes.solvers.parts import Array, Parts, gathered
 
@@ -109,12 +109,18 @@ def write_merged(model: Model, path: Path, *, external: bool) -> None:
 
     external: weights go to `<path>.data`, as they do when the file would pass 2 GB. Raises UsageError.
     """
-    if external or path.is_dir() or sum(tensor.nbytes for _, tensor in initialized(model.ir)) > INLINE_BYTES:
-        write_model(model.ir, path, external_data=external)
-        return
-    try:
-        with written_aside(path) as file:
-            write_inline(model.ir, file)
-    except OSError as error:
-        raise UsageError(f"'{path}' cannot be written ({error.strerror or error}).") from error
+    small = {value: tensor.raw() for value, tensor in _lazy_tensors(model.ir) if tensor.nbytes < EXTERNAL_BYTES}
+    with standing_in(small):  # those in the graph's own message: an error there would not be ours any more
+        if external or path.is_dir() or model.weight_bytes() > INLINE_BYTES:
+            write_model(model.ir, path, external_data=external)
+            return
+        try:
+            with written_aside(path) as file:
+                write_inline(model.ir, file)
+        except OSError as error:
+            raise UsageError(f"'{path}' cannot be written ({error.strerror or error}).") from error
+
+
+def _lazy_tensors(model: ir.Model) -> Iterator[tuple[ir.Value, ir.LazyTensor]]:
+    return ((value, tensor) for value, tensor in initialized(model) if isinstance(tensor, ir.LazyTensor))
 
