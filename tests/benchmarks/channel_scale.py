@@ -1,91 +1,67 @@
-"""Time of the analysis of coupled channels on graphs of 1,000, 3,000 and 10,000 nodes, and how it grows.
+"""Seconds to find the coupled channel groups of graphs of 2,500 to 20,000 nodes.
 
     python tests/benchmarks/channel_scale.py
 
-Chains of residual blocks and of encoder layers, cleaned as `lwc compile` does before the analysis.
+Inverted residual blocks with a Split, a swapped Concat and a gate each, all on one residual stream.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
 
-from lwc import passes
 from lwc.compiler.analysis.channels import find_channels
-from lwc.compiler.core.pass_ import PassContext
-from lwc.compiler.core.target import host
-from lwc.models.netbuilder import NetBuilder, float_value
-from lwc.models.structures import bert
+from lwc.compiler.analysis.shapes import infer_shapes
 
-NODES = (1_000, 3_000, 10_000)
-ROUNDS = 3
-WIDTH = 16
+BLOCKS = (278, 556, 1112, 2224)
+WIDTH, INNER = 16, 32
 
 
-def residual(nodes: int) -> onnx.ModelProto:
-    """Blocks of Conv, Relu, depthwise Conv, Sigmoid gate, Concat, Conv and Add; the stream is coupled through all."""
-    net = NetBuilder(np.random.default_rng(0))
-    y = net.conv("x", "stem", (3, WIDTH), 3)
-    blocks = nodes // 12
-    for index in range(blocks):
-        with net.scope(f"blocks.{index}"):
-            y = _block(net, y)
-    y = net.node("GlobalAveragePool", [y])
-    net.gemm(net.node("Flatten", [y], axis=1), "head", (WIDTH, 10), 1.0, output="y")
-    return net.model("residual", [float_value("x", [1, 3, 16, 16])], [float_value("y", [1, 10])])
-
-
-def _block(net: NetBuilder, x: str) -> str:
-    a = net.node("Relu", [net.conv(x, "expand", (WIDTH, 2 * WIDTH), 1)])
-    a = net.node("Mul", [a, net.node("Sigmoid", [net.conv(net.node("GlobalAveragePool", [a]), "gate",
-                                                           (2 * WIDTH, 2 * WIDTH), 1)])])  # fmt: skip
-    b = net.node("HardSwish", [net.conv(x, "side", (WIDTH, WIDTH), 3)])
-    both = net.node("Concat", [a, b], axis=1)
-    return net.node("Add", [x, net.node("Relu", [net.conv(both, "reduce", (3 * WIDTH, WIDTH), 1)])])
-
-
-def encoder(nodes: int) -> onnx.ModelProto:
-    """A BERT with as many layers as have about this many nodes when they are clean."""
-    return bert(layers=nodes // 36, hidden=32, heads=4, tokens=16, vocab=100)
-
-
-def cleaned(source: onnx.ModelProto) -> ir.Model:
-    model = ir.from_proto(source)
-    passes.clean(host()).run(model, PassContext(host()))
+def chain(blocks: int) -> ir.Model:
+    """A network of nine nodes a block."""
+    rng = np.random.default_rng(0)
+    shapes = {"stem": (WIDTH, 3, 1, 1)}
+    nodes = [helper.make_node("Conv", ["x", "stem"], ["v0"], name="first")]
+    for k in range(blocks):
+        shapes |= {f"w{k}": (INNER, WIDTH, 1, 1), f"d{k}": (INNER, 1, 1, 1), f"p{k}": (WIDTH, INNER, 1, 1)}
+        steps = [
+            ("Conv", [f"v{k}", f"w{k}"], ["a"], {}),
+            ("Relu", ["a"], ["b"], {}),
+            ("Conv", ["b", f"d{k}"], ["c"], {"group": INNER}),
+            ("Split", ["c"], ["left", "right"], {"axis": 1}),
+            ("Concat", ["right", "left"], ["e"], {"axis": 1}),
+            ("Sigmoid", ["e"], ["g"], {}),
+            ("Mul", ["e", "g"], ["m"], {}),
+            ("Conv", ["m", f"p{k}"], ["o"], {}),
+            ("Add", [f"v{k}", "o"], [f"v{k + 1}"], {}),
+        ]
+        known = {*shapes, f"v{k}", f"v{k + 1}"}
+        for op, reads, makes, attributes in steps:
+            inputs, outputs = ([name if name in known else f"{name}.{k}" for name in row] for row in (reads, makes))
+            nodes.append(helper.make_node(op, inputs, outputs, name=f"{outputs[0]}.node", **attributes))
+    nodes.append(helper.make_node("GlobalAveragePool", [f"v{blocks}"], ["y"], name="last"))
+    weights = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), name) for name, s in shapes.items()]
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3, 8, 8]), ("y", [1, WIDTH, 1, 1]))
+    )
+    graph = helper.make_graph(nodes, "chain", [x], [y], weights)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    infer_shapes(model)
     return model
 
 
-def seconds(model: ir.Model) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        find_channels(model)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def table(name: str, build: Callable[[int], onnx.ModelProto]) -> None:
-    """A line for each size: nodes, groups, seconds; the exponent of growth between the first and the last."""
-    found = []
-    for nodes in NODES:
-        model = cleaned(build(nodes))
-        found.append((len(model.graph), seconds(model)))
-        groups = len(find_channels(model).groups)
-        print(f"{name}: {found[-1][0]} nodes, {groups} groups, {found[-1][1]:.2f} s", flush=True)
-    (first, quick), (last, slow) = found[0], found[-1]
-    exponent = math.log(slow / quick) / math.log(last / first)
-    print(f"{name}: grows as nodes^{exponent:.2f} (asked 1); {slow:.1f} s (asked 10)")
-
-
 def main() -> None:
-    table("residual blocks", residual)
-    table("encoder", encoder)
+    for blocks in BLOCKS:
+        model = chain(blocks)
+        onnx.checker.check_model(ir.to_proto(model))
+        start = time.perf_counter()
+        channels = find_channels(model)
+        print(f"{len(model.graph)} nodes, {len(channels.groups)} groups: {time.perf_counter() - start:.2f} s")
 
 
 if __name__ == "__main__":
