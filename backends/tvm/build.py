@@ -15,7 +15,7 @@ from lwc import backends
 from lwc.backends.serving import MODEL_FILE, blame, refuse_foreign, tapped
 from lwc.backends.signature import Signature
 from lwc.backends.tvm.bundle import bundle
-from lwc.backends.tvm.chain import PROGRAM, load_parts, open_part, open_parts, planned_bytes, store_parts
+from lwc.backends.tvm.chain import PROGRAM, load_parts, on_tvm, open_part, open_parts, planned_bytes, store_parts
 from lwc.backends.tvm.compiled import refusal
 from lwc.backends.tvm.cut import Part, cut
 from lwc.backends.tvm.errors import convert
@@ -182,8 +182,9 @@ class Tvm:
 
         if backends.REFERENCE not in backends.available():
             return Specialized(signature, folder.name, ready, made, None)
+        in_turns = not ready or any(map(on_tvm, variants.values()))
         return Specialized(
-            signature, folder.name, ready, None if ready else made, lambda: reference().load(folder, target)
+            signature, folder.name, ready, None if ready else made, lambda: reference(in_turns).load(folder, target)
         )
 
     def parts(self, model: Model, target: Target) -> Sequence[Part]:

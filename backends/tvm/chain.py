@@ -56,13 +56,14 @@ def _is_own(value: Any) -> bool:
 
 def open_parts(parts: Sequence[Part], model: Model, target: Target) -> Session:
     """Parts compiled and opened in memory. Raises UnsupportedOperator."""
-    return _joined([open_part(part, target) for part in parts], Signature.of(model))
+    in_turns = any(part.taken for part in parts)
+    return _joined([open_part(part, target, in_turns) for part in parts], Signature.of(model))
 
 
-def open_part(part: Part, target: Target) -> Session:
-    """One part, compiled where TVM takes it. Raises UnsupportedOperator."""
+def open_part(part: Part, target: Target, in_turns: bool = True) -> Session:
+    """One part, compiled where TVM takes it.  in_turns: with parts on TVM.  Raises UnsupportedOperator."""
     if not part.taken:
-        return reference().session(part.model, target)
+        return reference(in_turns).session(part.model, target)
     return _started(compile_model(part.model, target), Signature.of(part.model), part.model.name)
 
 
@@ -95,12 +96,17 @@ def planned_bytes(names: Sequence[str], folder: Path) -> int | None:
 
 def load_parts(names: Sequence[str], signature: Signature, folder: Path, target: Target) -> Session:
     """Open what `store_parts` wrote. Raises BadInput."""
-    return _joined([_load(name, folder, target) for name in names], signature)
+    return _joined([_load(name, folder, target, on_tvm(names)) for name in names], signature)
 
 
-def _load(name: str, folder: Path, target: Target) -> Session:
+def on_tvm(names: Sequence[str]) -> bool:
+    """Whether TVM runs any of the parts that `store_parts` named."""
+    return not all(name.endswith(ONNX) for name in names)
+
+
+def _load(name: str, folder: Path, target: Target, in_turns: bool) -> Session:
     if name.endswith(ONNX):
-        return reference().session(Model.open(folder / name), target)
+        return reference(in_turns).session(Model.open(folder / name), target)
     return _started(*load(folder, name), folder.name)
 
 

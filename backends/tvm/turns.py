@@ -17,10 +17,11 @@ class TakesTurns(Protocol):
         ...
 
 
-def reference() -> Backend:
+def reference(in_turns: bool = True) -> Backend:
     """ONNX Runtime, its threads asleep between runs: for as long as they look for the next one, TVM's wait for cores.
 
+    in_turns: false where TVM runs nothing: waking its threads for each run takes time
     Raises MissingDependency.
     """
     found = backends.get(backends.REFERENCE)
-    return found.in_turns() if isinstance(found, TakesTurns) else found
+    return found.in_turns() if in_turns and isinstance(found, TakesTurns) else found

@@ -80,3 +80,13 @@ def test_parts_run_where_threads_sleep_between_runs(
     Hybrid().load(tmp_path, HERE)
     assert opened
     assert all(opened)
+
+
+def test_where_tvm_runs_nothing_there_are_no_turns(
+    opened: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lwc.backends.tvm.hybrid.slower", lambda model, target: "slow")
+    Hybrid().build(read(MIXED), HERE, BuildOptions(tmp_path))
+    opened.clear()
+    Hybrid().load(tmp_path, HERE)
+    assert opened == [False]
