@@ -118,13 +118,16 @@ class _Rewriter:
         if x is None or x.shape is None or x.dtype is None or whole is None:
             return
         assert not any(output.uses() for output in node.outputs[1:]), f"{node.name}: its mean is read"
-        shape, kind = [int(dim) for dim in x.shape.numpy()], x.dtype.numpy()
+        shape = [dim if isinstance(dim, int) else 0 for dim in x.shape]  # 0: Reshape takes what is there
+        kind = x.dtype.numpy()
         blocks, axes = self._blocks(shape, whole)
         if blocks != shape:
             x = self.add("Reshape", x, self.constant(np.asarray(blocks)))
             whole = np.broadcast_to(whole, (1, *shape[1:2], *[1] * (len(shape) - 2)))
             whole = whole.reshape(1, *blocks[1:3], *[1] * (len(shape) - 2))
-        count = np.broadcast_to(whole, blocks).sum(axis=tuple(axes), keepdims=True).astype(kind)
+        everywhere = math.prod(blocks[axis] for axis in axes if whole.shape[axis] == 1)
+        assert everywhere, f"{node.name}: how much it normalizes is not known"
+        count = (everywhere * whole.sum(axis=tuple(axes), keepdims=True)).astype(kind)
         keep, zero, over, divisor = map(self.constant, (whole, np.zeros((), kind), np.asarray(axes), count))
         if op != "RMSNormalization":
             total = self.add("ReduceSum", self.add("Where", keep, x, zero), over)
