@@ -78,7 +78,8 @@ def _solved(
 ) -> tuple[Array, Floats]:
     """The weight in its constant's layout, and the shift of the bias; solved once for all forks of a model."""
     tensor = layer.weight.const_value
-    key = ("masked", id(tensor), *map(id, layer.grams), choice)
+    # Matrices per group are slices, made anew each time: told apart by where their numbers lie.
+    key = ("masked", id(tensor), *(None if gram is None else gram.ctypes.data for gram in layer.grams), choice)
     if key not in memo:
         try:
             parts = [_solve(layer, k, matrix, choice, pattern) for k, matrix in enumerate(layer.matrices())]
@@ -86,7 +87,7 @@ def _solved(
             raise BadPlan(f"'{layer.node.name}': {error}") from error
         array = layer.array
         weight = layer.view.back(np.concatenate(parts)).reshape(array.shape).astype(array.dtype)
-        memo[key] = ((tensor, layer.grams), weight, layer.shift(parts))  # what the key names by id stays alive
+        memo[key] = ((tensor, layer.grams), weight, layer.shift(parts))  # what the key names stays alive
     _, weight, shift = memo[key]
     return weight, shift
 

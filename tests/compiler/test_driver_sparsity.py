@@ -92,7 +92,7 @@ def test_the_asked_share_leaves_every_group_whatever_it_loses(tmp_path: Path, sa
     artifact = compiled(tmp_path / "yes.lwc", samples[:40], "channels:0.7", best_effort=True)
     assert [site.choice.split()[1:] for site in groups(artifact)] == [
         ["32", "of", "48"], ["32", "of", "48"], ["32", "of", "48"], ["48", "of", "64"], ["48", "of", "64"],
-        ["80", "of", "128"], ["64", "of", "96"],
+        ["96", "of", "128"], ["64", "of", "96"],
     ]  # fmt: skip
     assert {site.reason for site in groups(artifact)} == {"asked for"}
     assert artifact.report.accuracy.drop > 0.01
