@@ -26,6 +26,8 @@ CONV = graph("""(float[N,2,6,6] x) => (float[N,3,6,6] y) <float[8,2,1,1] w1, flo
     { a = Conv(x, w1, b1) c = Conv <pads = [1,1,1,1]> (a, w2, b2) y = Conv(c, w3) }""")
 GROUPED = graph("""(float[N,2,6,6] x) => (float[N,4,6,6] y) <float[8,2,1,1] w1, float[8] b1, float[4,4,3,3] w2>
     { a = Conv(x, w1, b1) y = Conv <pads = [1,1,1,1], group = 2> (a, w2) }""")
+POINTWISE = graph("""(float[N,2,6,6] x) => (float[N,4,6,6] y) <float[8,2,1,1] w1, float[8] b1, float[4,4,1,1] w2>
+    { a = Conv(x, w1, b1) y = Conv <group = 2> (a, w2) }""")
 GEMM = graph("""(float[N,3] x) => (float[N,4] y) <float[8,3] w1, float[8] b1, float[8,4] w2>
     { a = Gemm <transB = 1> (x, w1, b1) y = Gemm(a, w2) }""")
 SCALED = graph("""(float[N,3] x) => (float[N,4] y) <float[8,3] w1, float[8] b1, float[8,4] w2, float[4] b2>
@@ -37,8 +39,8 @@ BIASED = graph("""(float[N,5,3] x) => (float[N,5,4] y) <float[3,8] w1, float[8] 
     { m = MatMul(x, w1) a = Add(m, b1) n = MatMul(a, w2) c = Add(b2, n) y = MatMul(c, w3) }""")
 LEFT = graph("""(float[3,N] x) => (float[4,N] y) <float[8,3] w1, float[8,1] b1, float[4,8] w2>
     { m = MatMul(w1, x) a = Add(m, b1) y = MatMul(w2, a) }""")
-LAYERS = {"conv": CONV, "grouped": GROUPED, "gemm": GEMM, "scaled": SCALED, "product": PRODUCT, "biased": BIASED,
-          "left": LEFT}  # fmt: skip
+LAYERS = {"conv": CONV, "grouped": GROUPED, "pointwise": POINTWISE, "gemm": GEMM, "scaled": SCALED, "product": PRODUCT,
+          "biased": BIASED, "left": LEFT}  # fmt: skip
 GONE = (1, 3)
 layers = pytest.mark.parametrize("name", LAYERS)
 
@@ -84,7 +86,7 @@ def test_compensation_loses_less(name: str, method: str, statistics: Statistics)
     stats = statistics(model, samples)
     bare, _ = prune(model, "none", stats)
     solved, outcome = prune(model, method, stats)
-    if name in ("scaled", "left") and method == "bias":
+    if name in ("scaled", "left", "conv", "grouped") and method == "bias":  # of so few pixels borders are most
         assert "mean" in outcome.skipped[0].reason
         return
     assert outcome.skipped == ()
