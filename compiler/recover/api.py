@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from lwc.compiler.core.errors import MissingDependency, UnsupportedOperator
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.data import Calibration
+from lwc.compiler.recover.feeds import Feeds
 from lwc.compiler.recover.settings import Settings
 
 Array = NDArray[Any]
@@ -57,7 +58,7 @@ def refuse_recovery(model: Model) -> None:
 def recover(
     student: Model,
     teacher: Model,
-    feeds: Sequence[Mapping[str, Array]],
+    feeds: Feeds,
     minutes: float,
     *,
     scores: Collection[str] = (),
@@ -100,11 +101,11 @@ def with_weights(model: Model, weights: Mapping[str, Array]) -> Model:
     return found
 
 
-def _digest(feeds: Sequence[Mapping[str, Array]]) -> str:
+def _digest(feeds: Feeds) -> str:
     if isinstance(feeds, Calibration):
         return feeds.digest()
     h = hashlib.sha256()
-    for sample in feeds:
+    for sample in (feeds[k] for k in range(len(feeds))):
         for name in sorted(sample):
             array = np.ascontiguousarray(sample[name])
             h.update(f"{name} {array.dtype} {array.shape} ".encode())

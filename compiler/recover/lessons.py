@@ -15,10 +15,10 @@ from lwc.compiler.core.backend import Backend
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.target import Target
+from lwc.compiler.recover.feeds import Feeds
 from lwc.compiler.recover.operators.dtypes import to_torch
 
 Array = NDArray[Any]
-Feeds = Sequence[Mapping[str, Array]]
 
 _HELD_OUT_SHARE = 5  # every so many-th sample
 _SAME = 1e-3  # relative: a batch answers what its samples answer alone, summed in another order

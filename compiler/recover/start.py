@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from lwc.compiler.recover.block_stage import BlockStage, Keep
 from lwc.compiler.recover.blocks import find_cuts
 from lwc.compiler.recover.course import Course, threads
 from lwc.compiler.recover.examiner import Examiner
+from lwc.compiler.recover.feeds import Feeds
 from lwc.compiler.recover.lessons import Lessons
 from lwc.compiler.recover.program import Program
 from lwc.compiler.recover.roles import find_roles
@@ -32,7 +33,7 @@ Array = NDArray[Any]
 def taught(
     student: Model,
     teacher: Model,
-    feeds: Sequence[Mapping[str, Array]],
+    feeds: Feeds,
     seconds: float,
     scores: Collection[str],
     keep: Keep,
