@@ -109,6 +109,10 @@ class Calibration:
         """The first n samples."""
         return replace(self, order=self.order[:n])
 
+    def without(self, n: int) -> Calibration:
+        """All but the first n samples."""
+        return replace(self, order=self.order[n:])
+
     def split(self) -> tuple[Calibration, Calibration]:
         """(calibration, held out): halves drawn by the seed, each with at least one sample.
 

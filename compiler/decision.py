@@ -6,24 +6,25 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from lwc import backends
+from lwc.compiler.benches import numbers_of, workbench
 from lwc.compiler.core.errors import UnsupportedOperator
-from lwc.compiler.core.plan import Choice, Plan, Scaling, Site
+from lwc.compiler.core.plan import Choice, Plan, Pruned, Scaling, Site
 from lwc.compiler.elsewhere import boldest, located, untimed
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
 from lwc.compiler.prove import Judge
 from lwc.compiler.recovery import taught
+from lwc.compiler.refitting import refitted, solved
 from lwc.compiler.replay import read_plan, replayed
 from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.decide import MEASURED, Decider, Wanted, is_hint
-from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.rescale import Rescaler, scaled
 from lwc.compiler.search.revert import Revert, revert_until
 from lwc.compiler.search.solve import Objective
 from lwc.compiler.search.space import SPARSE, Space
-from lwc.compiler.search.trial import Trials
 from lwc.compiler.settle import Decision, searched
+from lwc.passes.sparsity.compensate import IN_ORDER
 
 
 def decide_for_all(
@@ -33,7 +34,11 @@ def decide_for_all(
     places, refused = able(prepared, options)
     if options.plan is not None:
         plan = replayed(options, numbers)
-        return [Decision(place, plan, Space({})) for place in places], refused
+        again = [Decision(place, plan, Space({})) for place in places]
+        if any(choice.compensation == IN_ORDER for _, choice in plan.sites(Pruned)):
+            bare = replace(plan, scalings=())
+            return [solved(each.prepared, bare, each, options, timings) for each in again], refused
+        return again, refused
     decisions = list[Decision]()
     if options.recover_minutes:
         decisions += decide_taught(places[0], numbers, judge, options, timings)
@@ -44,7 +49,9 @@ def decide_for_all(
             decisions += decide(place, numbers, judge, options, timings)
     for place in places:
         if place.backend.fixes_shapes:
+            solved_already = [d for d in decisions if d.had.choices]
             decisions += decide_elsewhere(place, decisions, numbers, judge, options, timings)
+            decisions += [carried_over(each, place) for each in solved_already]
     return decisions, refused
 
 
@@ -136,6 +143,8 @@ def decide(
         with timings.stage("sensitivity", f"Measuring channels on {place.backend.name}"):
             decider.offer_groups(replace(decided[0].plan, scalings=()))
         decided.append(searched(decider, place, judge, options, timings, hasten=options.max_latency_ms is not None))
+    if options.sparse.prunes:
+        decided += refitted(decider, decided[-1], judge, options, timings)
     decider.bench.close()
     numbers.bench.close()
     return decided
@@ -156,7 +165,7 @@ def decide_elsewhere(
     model; all in float. A sparsity that was asked for is in all of them.
     """
     executed = place.target.choices
-    sources = [d for d in decided if d.prepared.backend.name == place.reference.name]
+    sources = [d for d in decided if d.prepared.backend.name == place.reference.name and not d.had.choices]
     if not sources:
         sources = decide(place.on(place.reference).limited_to(executed), numbers, judge, options, timings)
     source = sources[0]
@@ -194,21 +203,15 @@ def decide_elsewhere(
     return [Decision(place, plan, Space({}), tuple(reverted), listed=listed) for plan in runnable]
 
 
+def carried_over(decision: Decision, place: Prepared) -> Decision:
+    """A decision for a model whose layers were solved, as far as another runtime executes it."""
+    plan = replace(decision.plan, choices=_executed(decision.plan, place.target.choices))
+    return replace(decision, prepared=decision.prepared.on(place.backend), plan=plan, space=Space({}), done="")
+
+
 def _executed(plan: Plan, executed: Collection[str]) -> dict[Site, Choice]:
     """The choices that a runtime executes; what leaves the model, leaves it for every runtime."""
     return {s: choice for s, choice in plan.choices.items() if choice.name in executed or s.kind in SPARSE}
-
-
-def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Numbers:
-    """Nothing known yet; to be measured on the reference runtime."""
-    return Numbers(
-        workbench(prepared),
-        prepared.search,
-        int(options.max_memory_gb * 1e9),
-        timings.progress.advance,
-        options.workers,
-        options.scheduler,
-    )
 
 
 def search_space(
@@ -231,20 +234,3 @@ def search_space(
 def _wanted(options: CompileOptions) -> Wanted:
     objective: Objective = options.objective  # type: ignore[assignment]
     return Wanted(options.precision, options.sparse, objective, options.max_drop, options.seed)
-
-
-def workbench(prepared: Prepared) -> Workbench:
-    """Where candidate plans of the cleaned model are built and measured."""
-    return Workbench(
-        prepared.clean,
-        prepared.backend,
-        prepared.target,
-        prepared.metric,
-        prepared.search,
-        prepared.originals["search"].__getitem__,
-        prepared.feeds,
-        prepared.apply,
-        prepared.cache,
-        prepared.key,
-        Trials(prepared.backend, prepared.target) if prepared.backend.may_crash else None,
-    )

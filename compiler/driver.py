@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lwc.compiler.assemble import assemble_report, write_artifact
+from lwc.compiler.benches import numbers_of
 from lwc.compiler.core.artifact import Artifact, check_destination, replacing
 from lwc.compiler.core.errors import BudgetNotHeld
 from lwc.compiler.core.model import Model
@@ -13,7 +14,7 @@ from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.report import Accuracy, LatencyPair
-from lwc.compiler.decision import decide_for_all, numbers_of, rescaled, search_space
+from lwc.compiler.decision import decide_for_all, rescaled, search_space
 from lwc.compiler.front import write_front
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, prepare, runtimes

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lwc.compiler.assemble import assemble_report, write_artifact
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
-from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings
 from lwc.compiler.prove import Candidate, Judge, Proof, file_bytes, prove

@@ -50,7 +50,7 @@ def taught(
             found = taught_model(prepared, plan, minutes, options, timings)
         left -= found.seconds / 60
         if options.sparse.asked or judge.holds(prepared.backend.session(found.model, prepared.target)):
-            return Taught(_around(prepared, found.model), plan, found.note)
+            return Taught(around(prepared, found.model), plan, found.note)
         timings.progress.note(f"{found.note} That does not hold the budget.")
     return None
 
@@ -87,7 +87,7 @@ def taught_model(
     )
 
 
-def _around(prepared: Prepared, clean: Model) -> Prepared:
+def around(prepared: Prepared, clean: Model) -> Prepared:
     """The same workplace for another model: what was measured of the one before is not looked up for it."""
     infer_shapes(clean.ir)
     digests = {prepared.clean.digest(): clean.digest()}

@@ -16,14 +16,19 @@ from lwc.compiler.search.space import node_name
 
 def replayed(options: CompileOptions, numbers: Numbers) -> Plan:
     """The user's plan, with the statistics collected that it takes to solve weights again."""
+    plan = read_plan(options, numbers.bench.model)
+    collect_for(plan, numbers)
+    return plan
+
+
+def collect_for(plan: Plan, numbers: Numbers) -> None:
+    """The statistics that it takes to apply the plan."""
     model = numbers.bench.model
-    plan = read_plan(options, model)
     nodes = model.by_name()
     numbers.collect_grams(solving_sources((s for s, choice in plan.choices.items() if needs_gram(choice)), nodes))
     numbers.collect_means(mean_sources(model, (s for s, choice in plan.choices.items() if needs_mean(choice))))
     collect_for_groups(numbers, plan)
     collect_for_masks(numbers, plan)
-    return plan
 
 
 def read_plan(options: CompileOptions, clean: Model) -> Plan:

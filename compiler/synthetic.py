@@ -146,12 +146,14 @@ class SyntheticSamples:
         if _LENGTH.search(port.name) and len(shape) <= 1:
             return np.full(shape, used)
         if port.dtype.kind == "b":
-            return rng.random(shape) < 0.5
+            return np.asarray(rng.random(shape) < 0.5)
         limit = 2 ** (8 * port.dtype.itemsize - 1) - 1
         unknown = 256 if _BYTES.search(port.name) else _UNKNOWN_VOCABULARY
         return tokens(rng, min(self.vocabularies.get(port.name, unknown), limit), shape)
 
     def _floats(self, port: Port, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        if 0 in shape:
+            return np.zeros(shape)
         axis = _image_axis(shape)
         if axis is not None:
             height, width = (size for i, size in enumerate(shape[1:], 1) if i != axis)

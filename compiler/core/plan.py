@@ -140,7 +140,8 @@ class Pruned(Choice):
     """Channels of a group leave, with everything coupled to them.
 
     removed: numbers of the channels, ascending
-    compensation: how the readers of what is left take over, a name in solvers.removal.COMPENSATIONS
+    compensation: how the readers of what is left take over, a name in solvers.removal.COMPENSATIONS, or 'in-order':
+        'least-squares', and then all layers behind are solved in order (search.in_order)
     """
 
     name: ClassVar[str] = "pruned"

@@ -30,6 +30,11 @@ class Sparsity:
         """Whether one pattern was asked for, whatever it gains."""
         return self.kind in ("channels", "mask")
 
+    @property
+    def prunes(self) -> bool:
+        """Whether channels may leave."""
+        return self.kind in ("auto", "channels")
+
     @staticmethod
     def parse(text: str) -> Sparsity:
         """Of none, auto, channels:RATIO, N:M or block:RxC. Raises UsageError."""

@@ -165,6 +165,10 @@ class Decider:
         plan = self._finder(None).hastened(base, lambda plan: self.bench.ratio(plan, base) * base_ms <= most_ms)
         return Found(plan)
 
+    def bolder(self, plan: Plan) -> list[Plan]:
+        """Plans in which step by step more leaves, whether they hold or not; short of where outputs are noise."""
+        return self._finder(None).beyond(plan)
+
     def search(self, limits: Limits | None = None) -> Found:
         """The plan. limits: hard budgets of the sites together."""
         return self._finder(limits).find()

@@ -12,6 +12,7 @@ from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import Effort, Goal, refine
 from lwc.compiler.search.greedy import boldest, path
 from lwc.compiler.search.ledger import Ledger, Limits
+from lwc.compiler.search.pruning import compared_on
 from lwc.compiler.search.revert import Revert
 from lwc.compiler.search.solve import Objective, solve
 from lwc.compiler.search.space import SPARSE, Space, crossing_ms, plan_of
@@ -23,7 +24,6 @@ BISECTIONS = 7  # after which budgets are known within 7 %
 MOST_NOISE = 0.05  # relative squared error of the outputs, 13 dB
 RUINED = 2.0  # summed loss beyond which outputs are noise: the frontier starts below
 NO_DOUBT = 0.5  # profiles are trusted without the clock where one format takes less than this share of the other
-NOISE_SAMPLES = 16  # that sparse choices are compared on
 CLEARLY_FASTER = 0.985  # a flip must win by more than the noise of the clock
 
 
@@ -143,8 +143,20 @@ class Finder:
         """The plan with sparse choices taken further until it is fast, or none holds any more."""
         return plan if fast(plan) else replace(self._deepening(), enough=fast).run(plan)
 
+    def beyond(self, plan: Plan) -> list[Plan]:
+        """Sparse choices taken further, one more in each plan, until outputs are noise."""
+        taken: list[Plan] = []
+
+        def taking(candidate: Plan) -> bool:
+            taken.append(candidate)
+            return True
+
+        deepening = self._deepening()
+        replace(deepening, holds=taking, enough=lambda each: deepening.noise(each) > RUINED).run(plan)
+        return taken
+
     def _deepening(self) -> Deepening:
-        count = min(NOISE_SAMPLES, len(self.bench.samples))
+        count = compared_on(len(self.bench.samples))
         return Deepening(
             self.space, self.holds, lambda each: self.bench.noise(each, count), self.steps, self.objective,
             self.limits, self.each,

@@ -78,6 +78,10 @@ class Numbers:
             bench.cache.put("ranges", key, known)
         self.ranges = {name: Range(low, high) for name, (low, high) in known.items()}
 
+    def apart(self, count: int) -> Numbers:
+        """The same from samples without the first ones."""
+        return replace(self, calibration=self.calibration.without(count)) if count else self
+
     def collect_grams(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
         """Gram matrices of these sites' activations, and of rows that are looked up, put where plans are applied.
 
@@ -169,7 +173,8 @@ class Numbers:
         self, sites: Sequence[Site], names: frozenset[str], *, gram: bool = False, channels: bool = False
     ) -> Mapping[Site, LayerStats]:
         bench = self.bench
-        path = bench.cache.path("stats", (*bench.key, tuple(sorted(names)), gram, channels), ".npz")
+        key = (*bench.key, len(self.calibration), tuple(sorted(names)), gram, channels)
+        path = bench.cache.path("stats", key, ".npz")
         stats = _kept_stats(path)
         if stats is None or any(site not in stats for site in sites):
             stats = collect(

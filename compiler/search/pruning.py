@@ -34,7 +34,8 @@ from lwc.passes.solvers.elimination import Elimination
 log = logging.getLogger(__name__)
 
 COMPENSATION = "least-squares"
-SAMPLES = 16  # that losses are measured on
+SAMPLES = 16  # that losses are measured on, and no statistics are of: weights solved on few samples suit these alone
+SHARE_APART = 4  # of the samples at most so many times less
 MULTIPLY_ADDS = 2e12  # of all the runs together: some 50 s on two cores
 LEAST_SAVING = 2e-3  # of the whole model's time: a width must save so much more than the next wider one
 RUINED = 1.0  # loss beyond which narrower widths need no measurement
@@ -150,18 +151,17 @@ class Pruner:
             estimates = [self._lost(site, choice) for choice in choices]
             for k, choice in enumerate(choices):
                 near = min(measured, key=lambda i: abs(i - k))
-                ratio = estimates[k] / estimates[near] if k != near and estimates[near] > 0.0 else 1.0
-                found[site, choice] = measured[near] * ratio
+                found[site, choice] = _scaled(measured[near], estimates[near], estimates[k])
         return found
 
     def _affordable(self, groups: int) -> int:
         """Widths of each group that are measured."""
-        count = min(SAMPLES, len(self.bench.samples))
+        count = compared_on(len(self.bench.samples))
         work = sum(macs(node) for node in self.bench.model.graph) * count + SESSION
         return max(1, int(MULTIPLY_ADDS / work) // max(1, groups))
 
     def _noise(self, plan: Plan) -> float:
-        noise = self.bench.noise(plan, SAMPLES)
+        noise = self.bench.noise(plan, compared_on(len(self.bench.samples)))
         return noise if isfinite(noise) else inf
 
     def _lost(self, site: Site, choice: Pruned) -> float:
@@ -193,6 +193,11 @@ class Pruner:
         }
 
 
+def compared_on(samples: int) -> int:
+    """How many of the samples, from the first on, sparse choices are compared on."""
+    return max(1, min(SAMPLES, samples // SHARE_APART))
+
+
 def collect_for_groups(numbers: Numbers, plan: Plan) -> None:
     """The statistics that it takes to prune the plan's groups again."""
     pruned = dict(plan.sites(Pruned))
@@ -205,10 +210,19 @@ def collect_for_groups(numbers: Numbers, plan: Plan) -> None:
 def _collected(
     numbers: Numbers, groups: Iterable[Group], nodes: Mapping[str, ir.Node]
 ) -> Mapping[Site, LayerStats]:
-    """Gram matrices and means of what reads these groups."""
+    """Gram matrices and means of what reads these groups, of samples that choices are not compared on."""
+    samples = len(numbers.calibration)
+    numbers = numbers.apart(compared_on(samples) if samples > 1 else 0)
     sources = gram_sources(reader_sites(groups, nodes), nodes)
     numbers.collect_grams(sources)
     return numbers.collect_means(sources)
+
+
+def _scaled(loss: float, estimate: float, other: float) -> float:
+    """A measured loss as its estimate says of another one; what was estimated at nothing says nothing."""
+    if other == estimate:
+        return loss
+    return loss * other / estimate if estimate > 0.0 else max(loss, other)
 
 
 def _spread(count: int, most: int) -> list[int]:

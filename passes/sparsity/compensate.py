@@ -35,6 +35,9 @@ from lwc.passes.solvers.removal import refit
 from lwc.passes.sparsity.layer import Floats, Layer, drop_unread, layer_of, write_bias
 from lwc.passes.sparsity.shrink import replace_tensor
 
+# Least squares here; whoever applies the plan then solves the layers in order, which takes runs of the model.
+IN_ORDER = "in-order"
+
 
 @dataclass(frozen=True, eq=False)
 class _Consumer:
@@ -73,7 +76,8 @@ def _consumers(
         for slot in group.consumers if group is not None and choice.compensation != "none" else ():
             if (slot.node, slot.index) not in seen:
                 seen.add((slot.node, slot.index))
-                yield _Consumer(nodes[slot.node], slot.index, slot.axis, choice.compensation, site)
+                method = "least-squares" if choice.compensation == IN_ORDER else choice.compensation
+                yield _Consumer(nodes[slot.node], slot.index, slot.axis, method, site)
 
 
 def _solve(consumer: _Consumer, shrunk: Shrunk, ctx: PassContext, names: Names) -> str:

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Site, Weight4
 from lwc.compiler.core.progress import Silent
-from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.search.decide import Decider, Wanted

@@ -17,10 +17,10 @@ import numpy as np
 from peers import ort as peers
 from zoo_speed import Plain
 
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.progress import Silent
-from lwc.compiler.decision import workbench
 from lwc.compiler.measure import latency, representative, sqnr_db
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare

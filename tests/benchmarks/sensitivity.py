@@ -21,12 +21,12 @@ import onnx
 from scipy.stats import spearmanr
 
 from lwc.compiler.analysis.activations import collect
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan, Range, Site
 from lwc.compiler.core.progress import Silent
 from lwc.compiler.data import Calibration
-from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.search.cheap import METHODS, Evidence

@@ -30,12 +30,12 @@ import lwc
 from lwc.compiler.analysis.channels import find_channels
 from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.analysis.sites import macs
+from lwc.compiler.benches import numbers_of
 from lwc.compiler.core.artifact import Artifact
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Pruned, Site
 from lwc.compiler.core.progress import Silent
 from lwc.compiler.core.target import host
-from lwc.compiler.benches import numbers_of
 from lwc.compiler.measure import representative
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare

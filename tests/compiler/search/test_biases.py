@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Site, StaticInt8
 from lwc.compiler.core.progress import Silent
 from lwc.compiler.core.stats import LayerStats
-from lwc.compiler.decision import workbench
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.replay import replayed

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.benches import workbench
 from lwc.compiler.core.errors import BadPlan
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.plan import Plan, Scaling, Site
 from lwc.compiler.core.progress import Silent
-from lwc.compiler.decision import rescaled, scaled_by, workbench
+from lwc.compiler.decision import rescaled, scaled_by
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, prepare
 from lwc.compiler.search import rescale

@@ -1,0 +1,38 @@
+"""Where plans of a prepared model are built and measured, and the numbers that all runtimes share."""
+
+from __future__ import annotations
+
+from lwc.compiler.options import CompileOptions
+from lwc.compiler.prepare import Prepared, Timings
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.trial import Trials
+
+
+def numbers_of(prepared: Prepared, options: CompileOptions, timings: Timings) -> Numbers:
+    """Nothing known yet; to be measured on the reference runtime."""
+    return Numbers(
+        workbench(prepared),
+        prepared.search,
+        int(options.max_memory_gb * 1e9),
+        timings.progress.advance,
+        options.workers,
+        options.scheduler,
+    )
+
+
+def workbench(prepared: Prepared) -> Workbench:
+    """Where candidate plans of the cleaned model are built and measured."""
+    return Workbench(
+        prepared.clean,
+        prepared.backend,
+        prepared.target,
+        prepared.metric,
+        prepared.search,
+        prepared.originals["search"].__getitem__,
+        prepared.feeds,
+        prepared.apply,
+        prepared.cache,
+        prepared.key,
+        Trials(prepared.backend, prepared.target) if prepared.backend.may_crash else None,
+    )
