@@ -56,7 +56,7 @@ def name_or_number(context: click.Context, parameter: click.Parameter, text: str
 def merge(
     screen: Screen, models: tuple[str, ...], out: str, lora: tuple[str, ...], calib: tuple[str, ...], **flags: Any
 ) -> None:
-    """Merge models of one architecture, or fold a LoRA adapter into one."""
+    """Merge models of one architecture into one."""
     if lora:
         raise UsageError("Adapters cannot be folded by this version of lwc.")
     try:

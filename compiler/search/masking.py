@@ -14,7 +14,7 @@ from lwc.passes.solvers.masks import MAGNITUDE
 from lwc.passes.sparsity.layer import layer_of
 
 KIND = "mask"
-UPDATE = "obs"
+UPDATE = "admm"
 
 
 def masks_everywhere(numbers: Numbers, pattern: str) -> dict[Site, Choice]:

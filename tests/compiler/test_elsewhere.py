@@ -64,7 +64,7 @@ def proof(*rejected: Rejected) -> Any:
 
 
 def decision(plan: Plan) -> Any:
-    return SimpleNamespace(plan=plan, prepared=SimpleNamespace(backend=TVM))
+    return SimpleNamespace(plan=plan, whole=plan, prepared=SimpleNamespace(backend=TVM))
 
 
 def test_a_plan_that_lost_the_race_is_named_with_both_times() -> None:
