@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lwc.compiler.core.backend import OPEN_BYTES, Backend, Session
 from lwc.compiler.core.cache import Cache
-from lwc.compiler.core.errors import LwcError
+from lwc.compiler.core.errors import BadInput, LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.target import Target
@@ -195,6 +195,11 @@ class Workbench(Compares):
             return measure()
         except Crashed as error:
             self.cache.put("trial", (*self.key, plan.digest()), error.message)
+            return otherwise
+        except BadInput as error:
+            if not plan.choices:
+                raise
+            log.warning("a plan that the runtime does not take is left out: %s", error.message)
             return otherwise
 
     def _value(self, plan: Plan) -> float:
