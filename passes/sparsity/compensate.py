@@ -33,7 +33,7 @@ from lwc.passes.edit import (
 )
 from lwc.passes.solvers.removal import refit
 from lwc.passes.sparsity.layer import Floats, Layer, drop_unread, layer_of, write_bias
-from lwc.passes.sparsity.shrink import replace_tensor
+from lwc.passes.sparsity.shrink import replace_tensor, smaller
 
 # Least squares here; whoever applies the plan then solves the layers in order, which takes runs of the model.
 IN_ORDER = "in-order"
@@ -145,7 +145,7 @@ def _shift(layer: Layer, shift: Floats, shrunk: Shrunk, names: Names) -> None:
         node.replace_input_with(2, bias)
         drop_unread(old)
     elif not _shift_follower(output, shift, axis == rank - 1, names):
-        _add_behind(node, shift[mask].reshape(-1, *(1,) * (rank - 1 - axis)), names)
+        _add_behind(node, shift[mask].reshape(-1, *(1,) * (rank - 1 - axis)), shrunk, names)
 
 
 def _shift_follower(output: ir.Value, shift: Floats, last: bool, names: Names) -> bool:
@@ -163,7 +163,7 @@ def _shift_follower(output: ir.Value, shift: Floats, last: bool, names: Names) -
     return False
 
 
-def _add_behind(node: ir.Node, bias: Floats, names: Names) -> None:
+def _add_behind(node: ir.Node, bias: Floats, shrunk: Shrunk, names: Names) -> None:
     """A node that adds the bias, and takes the output's place for all who read it."""
     output, graph = node.outputs[0], node.graph
     assert graph is not None
@@ -171,7 +171,9 @@ def _add_behind(node: ir.Node, bias: Floats, names: Names) -> None:
     dtype = (output.dtype or ir.DataType.FLOAT).numpy()
     add = new_node("Add", [output, add_initializer(graph, names.claim(f"{name}.bias"), bias.astype(dtype))])
     add.name = add.outputs[0].name = name
-    add.outputs[0].type, add.outputs[0].shape = output.type, output.shape
+    add.outputs[0].type = output.type
+    if output.shape is not None:
+        add.outputs[0].shape = smaller(output.shape, shrunk.values.get(output, {}))
     graph.insert_after(node, add)
     redirect(output, add.outputs[0])
     add.replace_input_with(0, output)

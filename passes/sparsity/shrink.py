@@ -33,8 +33,12 @@ def shrink(model: ir.Model, shrunk: Shrunk, names: Names) -> None:
         _renumber(node, index, mask, names)
     for value, masks in shrunk.values.items():
         if value.shape is not None and not value.is_initializer():
-            sizes = [int(masks[k].sum()) if k in masks else dim for k, dim in enumerate(value.shape)]
-            value.shape = ir.Shape(sizes)
+            value.shape = smaller(value.shape, masks)
+
+
+def smaller(shape: ir.Shape, masks: Masks) -> ir.Shape:
+    """What stays of a shape, by axis."""
+    return ir.Shape([int(masks[k].sum()) if k in masks else dim for k, dim in enumerate(shape)])
 
 
 def sliced(array: Array, masks: Masks) -> Array:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from lwc.compiler.analysis.channels import find_channels
-from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.analysis.shapes import forget_inner_shapes, infer_shapes
 from lwc.compiler.core.pass_ import Outcome, PassContext
 from lwc.compiler.core.plan import Plan, Pruned, Site
 from lwc.compiler.core.stats import LayerStats
@@ -39,8 +39,10 @@ BIASED = graph("""(float[N,5,3] x) => (float[N,5,4] y) <float[3,8] w1, float[8] 
     { m = MatMul(x, w1) a = Add(m, b1) n = MatMul(a, w2) c = Add(b2, n) y = MatMul(c, w3) }""")
 LEFT = graph("""(float[3,N] x) => (float[4,N] y) <float[8,3] w1, float[8,1] b1, float[4,8] w2>
     { m = MatMul(w1, x) a = Add(m, b1) y = MatMul(w2, a) }""")
+CHAIN = graph("""(float[N,5,3] x) => (float[N,5,4] y) <float[3,8] w1, float[8] b1, float[8,6] w2, float[6,4] w3>
+    { m = MatMul(x, w1) a = Add(m, b1) n = MatMul(a, w2) r = Relu(n) y = MatMul(r, w3) }""")
 LAYERS = {"conv": CONV, "grouped": GROUPED, "pointwise": POINTWISE, "gemm": GEMM, "scaled": SCALED, "product": PRODUCT,
-          "biased": BIASED, "left": LEFT}  # fmt: skip
+          "biased": BIASED, "left": LEFT, "chain": CHAIN}  # fmt: skip
 GONE = (1, 3)
 layers = pytest.mark.parametrize("name", LAYERS)
 
@@ -106,6 +108,16 @@ def test_outputs_that_leave_take_their_share_of_the_bias_along(statistics: Stati
         assert middle.shape is not None
         assert 5 in tuple(middle.shape)
         assert error(model, solved, samples) < error(model, bare, samples)
+
+
+def test_a_bias_that_is_added_has_the_shape_of_what_stays(statistics: Statistics) -> None:
+    model = built("chain")
+    after, _ = prune(model, "least-squares", statistics(model, drawn(model)), "n")
+    told = {value.name: value.shape for node in after.graph for value in node.outputs}
+    forget_inner_shapes(after)
+    infer_shapes(after)
+    assert len(told) == 7
+    assert told == {value.name: value.shape for node in after.graph for value in node.outputs}
 
 
 @layers
