@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.core.model import Model
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
+from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.trial import Trials
@@ -36,3 +41,11 @@ def workbench(prepared: Prepared) -> Workbench:
         prepared.key,
         Trials(prepared.backend, prepared.target) if prepared.backend.may_crash else None,
     )
+
+
+def around(prepared: Prepared, clean: Model) -> Prepared:
+    """The same workplace for another model: what was measured of the one before is not looked up for it."""
+    infer_shapes(clean.ir)
+    digests = {prepared.clean.digest(): clean.digest()}
+    key = tuple(digests.get(part, part) for part in prepared.key)
+    return replace(prepared, clean=clean, key=key, apply=Applier(prepared.target))

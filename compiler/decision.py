@@ -143,7 +143,10 @@ def decide(
         with timings.stage("sensitivity", f"Measuring channels on {place.backend.name}"):
             decider.offer_groups(replace(decided[0].plan, scalings=()))
         decided.append(searched(decider, place, judge, options, timings, hasten=options.max_latency_ms is not None))
-    if options.sparse.prunes:
+    sparse = [site for site in (*decider.space.options, *decider.space.start) if site.kind in SPARSE]
+    if options.sparse.prunes and not sparse:
+        timings.progress.note("No channels can leave where that pays; lwc inspect --groups says which cannot, and why.")
+    elif sparse and options.sparse.prunes:
         decided += refitted(decider, decided[-1], judge, options, timings)
     decider.bench.close()
     numbers.bench.close()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lwc.compiler.analysis.channels import find_channels
-from lwc.compiler.analysis.shapes import infer_shapes
-from lwc.compiler.core.model import Model
+from lwc.compiler.benches import around
 from lwc.compiler.core.plan import Plan, Pruned
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, class_outputs
 from lwc.compiler.prove import Judge
 from lwc.compiler.recover.api import Recovery, recover
-from lwc.compiler.search.apply import Applier
+from lwc.compiler.refitting import given_way
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.masking import masks_everywhere
 from lwc.compiler.search.numbers import Numbers
@@ -71,11 +70,9 @@ def taught_model(
 ) -> Recovery:
     """The cleaned model with the sparse choices, taught by what it was."""
     teacher = prepared.clean
-    student = prepared.apply(teacher, sparse)
-    infer_shapes(student.ir)
     removed = {site: choice.removed for site, choice in sparse.sites(Pruned)}
     return recover(
-        student,
+        given_way(prepared, sparse, timings),
         teacher,
         prepared.search,
         minutes,
@@ -85,11 +82,3 @@ def taught_model(
         progress=timings.progress,
         cache=prepared.cache,
     )
-
-
-def around(prepared: Prepared, clean: Model) -> Prepared:
-    """The same workplace for another model: what was measured of the one before is not looked up for it."""
-    infer_shapes(clean.ir)
-    digests = {prepared.clean.digest(): clean.digest()}
-    key = tuple(digests.get(part, part) for part in prepared.key)
-    return replace(prepared, clean=clean, key=key, apply=Applier(prepared.target))

@@ -11,13 +11,12 @@ from dataclasses import replace
 
 from lwc.compiler.analysis.channels import find_channels
 from lwc.compiler.analysis.shapes import infer_shapes
-from lwc.compiler.benches import numbers_of, workbench
+from lwc.compiler.benches import around, numbers_of, workbench
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Pruned
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
 from lwc.compiler.prove import Judge
-from lwc.compiler.recovery import around
 from lwc.compiler.replay import collect_for
 from lwc.compiler.search.decide import Decider
 from lwc.compiler.search.in_order import refit_in_order
@@ -37,6 +36,8 @@ def refitted(
     """
     with timings.stage("search", "Solving layers in order"):
         if options.sparse.asked:
+            if not any(decided.plan.sites(Pruned)):
+                return []
             return [solved(decided.prepared, replace(decided.plan, scalings=()), decided, options, timings)]
         plans = decider.bolder(replace(decided.plan, scalings=()))
         best: list[Decision] = []
@@ -57,7 +58,7 @@ def solved(place: Prepared, plan: Plan, decided: Decision, options: CompileOptio
     """The decision for this plan: its channels gone, the layers behind solved in order, its formats to be applied."""
     sparse = {site: in_order(choice) for site, choice in plan.choices.items() if site.kind in SPARSE}
     formats = replace(plan, choices={s: choice for s, choice in plan.choices.items() if s not in sparse})
-    inside = around(place, _given_way(place, Plan(sparse), timings))
+    inside = around(place, given_way(place, Plan(sparse), timings))
     collect_for(formats, numbers_of(inside, options, timings))
     had = Plan(sparse, {}, place.scalings)
     ready = replace(formats, scalings=place.scalings)
@@ -78,10 +79,13 @@ def _named_anew(space: Space) -> Space:
     return replace(space, options=options)
 
 
-def _given_way(place: Prepared, sparse: Plan, timings: Timings) -> Model:
+def given_way(place: Prepared, sparse: Plan, timings: Timings) -> Model:
+    """The cleaned model with the sparse choices, its layers solved in order where channels left."""
     student = place.apply(place.clean, sparse)
     infer_shapes(student.ir)
     removed = {site: choice.removed for site, choice in sparse.sites(Pruned)}
+    if not removed:
+        return student  # zeros of masks stay
     return refit_in_order(
         student,
         place.clean,
