@@ -78,6 +78,7 @@ def test_a_plan_with_groups_is_replayed_to_the_byte(pruned: lwc.Artifact, tmp_pa
     assert {site.reason for site in groups(again)} == {"the plan says so"}
 
 
+@pytest.mark.slow
 def test_no_allowed_loss_leaves_the_model_whole(tmp_path: Path, samples: Any) -> None:
     artifact = compiled(tmp_path / "out.lwc", samples[:40], "auto", metric="cosine", max_drop=1e-9)
     assert artifact.report.accuracy.held
@@ -98,6 +99,7 @@ def test_the_asked_share_leaves_every_group_whatever_it_loses(tmp_path: Path, sa
     assert artifact.report.accuracy.drop > 0.01
 
 
+@pytest.mark.slow
 def test_a_mask_is_put_on_every_weight_and_said_to_gain_nothing(tmp_path: Path, samples: Any) -> None:
     artifact = compiled(tmp_path / "out.lwc", samples[:40], "2:4", max_drop=1.0)
     masked = [site for site in artifact.report.sites if site.kind == "mask"]
