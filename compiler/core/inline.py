@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from lwc.compiler.core.external import contents
 from lwc.compiler.core.skeleton import KEPT_BYTES, standing_in
-from lwc.compiler.core.wire import BYTES, GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA
+from lwc.compiler.core.wire import BYTES, GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, varint
 
 
 def write_inline(model: ir.Model, file: BinaryIO) -> None:
@@ -60,18 +60,9 @@ def _head(tensor: onnx.TensorProto) -> bytes:
 
 
 def _opening(number: int, size: int) -> bytes:
-    return _varint(number << 3 | BYTES) + _varint(size)
+    return varint(number << 3 | BYTES) + varint(size)
 
 
 def _field_size(size: int) -> int:
     """Of a field of so many bytes, its tag and length too; ONNX's field numbers here take one byte."""
-    return 1 + len(_varint(size)) + size
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number >= 128:
-        found.append(number & 127 | 128)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+    return 1 + len(varint(size)) + size

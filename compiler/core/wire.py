@@ -84,8 +84,8 @@ def _strip_graph(
 def _enclosed(
     data: memoryview, field: _Field, pieces: list[bytes | memoryview]
 ) -> list[bytes | memoryview]:
-    tag = _varint_bytes(field.number << 3 | BYTES)
-    return [tag, _varint_bytes(sum(len(piece) for piece in pieces)), *pieces]
+    tag = varint(field.number << 3 | BYTES)
+    return [tag, varint(sum(len(piece) for piece in pieces)), *pieces]
 
 
 def _fields(data: memoryview, start: int, end: int) -> Iterator[_Field]:
@@ -120,7 +120,7 @@ def _read_varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
     raise MalformedWire(f"no number ends at byte {at}")
 
 
-def _varint_bytes(value: int) -> bytes:
+def varint(value: int) -> bytes:
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

@@ -11,6 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 VOCABULARY = 96
+# Sizes that configurations share: an encoder's, one's that reads patches of an image, an encoder and a decoder's.
+ENCODER: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+IMAGE_ENCODER: dict[str, Any] = {**ENCODER, "hidden_size": 48, "image_size": 32, "patch_size": 8}
+TEXT_ENCODER: dict[str, Any] = {**ENCODER, "vocab_size": VOCABULARY, "hidden_size": 64, "pad_token_id": 0}
+ENDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2}
+ENCODER_AND_DECODER: dict[str, Any] = {
+    "d_model": 48,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 96,
+}
+TRANSLATOR: dict[str, Any] = {
+    **ENCODER_AND_DECODER,
+    **ENDS,
+    "vocab_size": VOCABULARY,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 2,
+    "use_cache": False,
+}
 
 
 @dataclass(frozen=True)

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from lwc.models.architectures.entry import VOCABULARY, Architecture, ids, text, translation
+from lwc.models.architectures.entry import (
+    ENDS,
+    TEXT_ENCODER,
+    TRANSLATOR,
+    VOCABULARY,
+    Architecture,
+    ids,
+    text,
+    translation,
+)
 
-_ENCODER: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
-_DECODER: dict[str, Any] = {**_ENCODER, "bos_token_id": 1, "eos_token_id": 2, "use_cache": False}
+_ENCODER: dict[str, Any] = {**TEXT_ENCODER, "max_position_embeddings": 40}
+_DECODER: dict[str, Any] = {**_ENCODER, **ENDS, "use_cache": False}
 _GROUPED: dict[str, Any] = {**_DECODER, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}
 _EXPERTS: dict[str, Any] = {**_GROUPED, "num_experts_per_tok": 2, "experts_implementation": "batched_mm"}
-_BART: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "d_model": 48,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 96,
-    "decoder_ffn_dim": 96,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 2,
-    "forced_eos_token_id": 2,
-    "use_cache": False,
-}
+_BART: dict[str, Any] = {**TRANSLATOR, "max_position_embeddings": 40, "forced_eos_token_id": 2}
 _T5: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "d_model": 48,

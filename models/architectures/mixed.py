@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from lwc.models.architectures.entry import VOCABULARY, Architecture, Input, ids, image, sound, text
+from lwc.models.architectures.entry import (
+    ENCODER,
+    ENDS,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    TRANSLATOR,
+    VOCABULARY,
+    Architecture,
+    Input,
+    ids,
+    image,
+    sound,
+    text,
+)
 
-_VISION: dict[str, Any] = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "image_size": 32,
-    "patch_size": 8,
-}
-_TEXT: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "max_position_embeddings": 16,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+_TEXT: dict[str, Any] = {**TEXT_ENCODER, **ENDS, "max_position_embeddings": 16}
 _SPEECH: dict[str, Any] = {
+    **ENCODER,
     "vocab_size": 32,
     "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
     "conv_dim": [24, 24, 32],
     "conv_kernel": [10, 3, 3],
     "conv_stride": [5, 2, 2],
@@ -39,27 +32,12 @@ _SPEECH: dict[str, Any] = {
     "num_conv_pos_embedding_groups": 4,
     "apply_spec_augment": False,
 }
-_BARTLIKE: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "d_model": 48,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 96,
-    "decoder_ffn_dim": 96,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 2,
-    "use_cache": False,
-}
 _SERIES = Input("past_values", (2, 32, 3))
 
 SOUND = (
     Architecture("whisper", "WhisperForConditionalGeneration",
         (Input("input_features", (2, 16, 40)), Input("decoder_input_ids", (2, 7), VOCABULARY)),
-        {**_BARTLIKE, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 20,
+        {**TRANSLATOR, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 20,
          "suppress_tokens": None, "begin_suppress_tokens": None}, output="logits"),
     Architecture("wav2vec2", "Wav2Vec2ForCTC", sound(), _SPEECH),
     Architecture("wav2vec2-layer-norm", "Wav2Vec2ForCTC", sound(),
@@ -75,10 +53,10 @@ SOUND = (
     Architecture("wav2vec2-bert", "Wav2Vec2BertForCTC", (Input("input_features", (2, 20, 16)),),
         {**_SPEECH, "feature_projection_input_dim": 16, "conv_depthwise_kernel_size": 5}),
     Architecture("audio-spectrogram", "ASTForAudioClassification", (Input("input_values", (2, 64, 32)),),
-        {**_VISION, "max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8}),
+        {**IMAGE_ENCODER, "max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8}),
     Architecture("speech-to-text", "Speech2TextForConditionalGeneration",
         (Input("input_features", (2, 40, 16)), Input("decoder_input_ids", (2, 7), VOCABULARY)),
-        {**_BARTLIKE, "input_feat_per_channel": 16, "conv_channels": 32, "max_source_positions": 40,
+        {**TRANSLATOR, "input_feat_per_channel": 16, "conv_channels": 32, "max_source_positions": 40,
          "max_target_positions": 20}, output="logits"),
     Architecture("dac", "DacModel", (Input("input_values", (1, 1, 640)),),
         {"encoder_hidden_size": 8, "downsampling_ratios": [2, 4], "decoder_hidden_size": 32, "n_codebooks": 2,
@@ -96,18 +74,18 @@ SOUND = (
 
 SEVERAL = (
     Architecture("clip", "CLIPModel", (*text(), *image()),
-        {"text_config": _TEXT, "vision_config": _VISION, "projection_dim": 32}, output="logits_per_image"),
+        {"text_config": _TEXT, "vision_config": IMAGE_ENCODER, "projection_dim": 32}, output="logits_per_image"),
     Architecture("chinese-clip", "ChineseCLIPModel", (*text(), *image()),
-        {"text_config": _TEXT, "vision_config": _VISION, "projection_dim": 32}, output="logits_per_image"),
+        {"text_config": _TEXT, "vision_config": IMAGE_ENCODER, "projection_dim": 32}, output="logits_per_image"),
     Architecture("siglip", "SiglipModel", (*ids(), *image()),
-        {"text_config": {**_TEXT, "projection_size": 48}, "vision_config": _VISION}, output="logits_per_image"),
+        {"text_config": {**_TEXT, "projection_size": 48}, "vision_config": IMAGE_ENCODER}, output="logits_per_image"),
     Architecture("blip", "BlipForImageTextRetrieval", (*text(), *image()),
-        {"text_config": {**_TEXT, "encoder_hidden_size": 48}, "vision_config": _VISION, "projection_dim": 32,
+        {"text_config": {**_TEXT, "encoder_hidden_size": 48}, "vision_config": IMAGE_ENCODER, "projection_dim": 32,
          "image_text_hidden_size": 32}, output="itm_score"),
     Architecture("owlvit", "OwlViTForObjectDetection", (*text(), *image()),
-        {"text_config": _TEXT, "vision_config": _VISION, "projection_dim": 64}, output="logits"),
+        {"text_config": _TEXT, "vision_config": IMAGE_ENCODER, "projection_dim": 64}, output="logits"),
     Architecture("groupvit", "GroupViTModel", (*text(), *image(64)),
-        {"text_config": _TEXT, "vision_config": {**_VISION, "image_size": 64, "depths": [1, 1, 1],
+        {"text_config": _TEXT, "vision_config": {**IMAGE_ENCODER, "image_size": 64, "depths": [1, 1, 1],
             "num_group_tokens": [8, 4, 0], "num_output_groups": [8, 4, 0]}, "projection_dim": 32,
          "projection_intermediate_dim": 48}, output="logits_per_image"),
     Architecture("layoutlmv3", "LayoutLMv3ForSequenceClassification",

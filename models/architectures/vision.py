@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lwc.models.architectures.entry import Architecture, Input, image
+from lwc.models.architectures.entry import ENCODER_AND_DECODER, IMAGE_ENCODER, Architecture, Input, image
 
 _STAGES: dict[str, Any] = {"hidden_sizes": [24, 48, 64, 96], "depths": [1, 1, 2, 1]}
-_ENCODER: dict[str, Any] = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "image_size": 32,
-    "patch_size": 8,
-}
 _SWIN: dict[str, Any] = {
     "image_size": 32,
     "patch_size": 2,
@@ -40,13 +32,7 @@ _DETECTOR: dict[str, Any] = {
     "use_pretrained_backbone": False,
     "backbone": None,
     "backbone_config": _RESNET,
-    "d_model": 48,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 96,
-    "decoder_ffn_dim": 96,
+    **ENCODER_AND_DECODER,
     "num_queries": 10,
 }
 
@@ -122,22 +108,21 @@ CONVOLUTIONAL = (
 )
 
 TRANSFORMERS = (
-    Architecture("vit", "ViTForImageClassification", image(), _ENCODER),
-    Architecture("deit", "DeiTForImageClassification", image(), _ENCODER),
-    Architecture("vit-msn", "ViTMSNForImageClassification", image(), _ENCODER),
+    Architecture("vit", "ViTForImageClassification", image(), IMAGE_ENCODER),
+    Architecture("deit", "DeiTForImageClassification", image(), IMAGE_ENCODER),
+    Architecture("vit-msn", "ViTMSNForImageClassification", image(), IMAGE_ENCODER),
     Architecture("swin", "SwinForImageClassification", image(), _SWIN),
     Architecture("swinv2", "Swinv2ForImageClassification", image(), _SWIN),
-    Architecture("beit", "BeitForImageClassification", image(), {**_ENCODER, "use_relative_position_bias": True}),
-    Architecture("data2vec-vision", "Data2VecVisionForImageClassification", image(), _ENCODER),
-    Architecture("dinov2", "Dinov2ForImageClassification", image(), {**_ENCODER, "mlp_ratio": 2}),
-    Architecture(
-        "dinov2-swiglu", "Dinov2ForImageClassification", image(), {**_ENCODER, "mlp_ratio": 2, "use_swiglu_ffn": True}
-    ),
+    Architecture("beit", "BeitForImageClassification", image(), {**IMAGE_ENCODER, "use_relative_position_bias": True}),
+    Architecture("data2vec-vision", "Data2VecVisionForImageClassification", image(), IMAGE_ENCODER),
+    Architecture("dinov2", "Dinov2ForImageClassification", image(), {**IMAGE_ENCODER, "mlp_ratio": 2}),
+    Architecture("dinov2-swiglu", "Dinov2ForImageClassification", image(),
+        {**IMAGE_ENCODER, "mlp_ratio": 2, "use_swiglu_ffn": True}),
     Architecture("dinov2-registers", "Dinov2WithRegistersForImageClassification", image(),
-        {**_ENCODER, "mlp_ratio": 2}),
+        {**IMAGE_ENCODER, "mlp_ratio": 2}),
     Architecture("dinov3-vit", "DINOv3ViTModel", image(),
-        {**_ENCODER, "num_register_tokens": 2}, output="pooler_output"),
-    Architecture("ijepa", "IJepaForImageClassification", image(), _ENCODER),
+        {**IMAGE_ENCODER, "num_register_tokens": 2}, output="pooler_output"),
+    Architecture("ijepa", "IJepaForImageClassification", image(), IMAGE_ENCODER),
     Architecture(
         "hiera",
         "HieraForImageClassification",
@@ -174,17 +159,17 @@ TRANSFORMERS = (
         {**_PYRAMID, "decoder_hidden_size": 48, "num_labels": 5},
     ),
     Architecture("vit-mae", "ViTMAEForPreTraining", (*image(), Input("noise", (2, 16))),
-        {**_ENCODER, "decoder_hidden_size": 48, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 4,
+        {**IMAGE_ENCODER, "decoder_hidden_size": 48, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 4,
          "decoder_intermediate_size": 96}, output="logits"),
-    Architecture("clip-vision", "CLIPVisionModelWithProjection", image(), {**_ENCODER, "projection_dim": 32}),
+    Architecture("clip-vision", "CLIPVisionModelWithProjection", image(), {**IMAGE_ENCODER, "projection_dim": 32}),
     Architecture("siglip-vision", "SiglipForImageClassification", image(),
-        {"vision_config": {**_ENCODER}, "num_labels": 5}),
+        {"vision_config": {**IMAGE_ENCODER}, "num_labels": 5}),
     Architecture("timesformer", "TimesformerForVideoClassification",
-        (Input("pixel_values", (1, 4, 3, 32, 32)),), {**_ENCODER, "num_frames": 4}),
+        (Input("pixel_values", (1, 4, 3, 32, 32)),), {**IMAGE_ENCODER, "num_frames": 4}),
     Architecture("videomae", "VideoMAEForVideoClassification",
-        (Input("pixel_values", (1, 4, 3, 32, 32)),), {**_ENCODER, "num_frames": 4}),
+        (Input("pixel_values", (1, 4, 3, 32, 32)),), {**IMAGE_ENCODER, "num_frames": 4}),
     Architecture("vivit", "VivitForVideoClassification",
-        (Input("pixel_values", (1, 4, 3, 32, 32)),), {**_ENCODER, "num_frames": 4, "tubelet_size": [2, 8, 8]}),
+        (Input("pixel_values", (1, 4, 3, 32, 32)),), {**IMAGE_ENCODER, "num_frames": 4, "tubelet_size": [2, 8, 8]}),
 )
 
 DENSE = (
@@ -194,10 +179,10 @@ DENSE = (
         {**_DETECTOR, "d_model": 64, "num_feature_levels": 1}, output="logits"),
     Architecture("table-transformer", "TableTransformerForObjectDetection", image(64), _DETECTOR, output="pred_boxes"),
     Architecture("yolos", "YolosForObjectDetection", image(),
-        {**_ENCODER, "image_size": [32, 32], "num_detection_tokens": 6}, output="logits"),
+        {**IMAGE_ENCODER, "image_size": [32, 32], "num_detection_tokens": 6}, output="logits"),
     Architecture("dpt", "DPTForDepthEstimation", image(64),
-        {**_ENCODER, "num_hidden_layers": 4, "image_size": 64, "patch_size": 16, "backbone_out_indices": [0, 1, 2, 3],
-         "neck_hidden_sizes": [16, 24, 32, 48], "fusion_hidden_size": 32}),
+        {**IMAGE_ENCODER, "num_hidden_layers": 4, "image_size": 64, "patch_size": 16,
+         "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [16, 24, 32, 48], "fusion_hidden_size": 32}),
     Architecture("glpn", "GLPNForDepthEstimation", image(64),
         {**_PYRAMID, "decoder_hidden_size": 32}),
     Architecture("depth-anything", "DepthAnythingForDepthEstimation", image(56),
@@ -217,7 +202,7 @@ DENSE = (
          "encoder_attention_heads": 4, "decoder_attention_heads": 4, "decoder_in_channels": [32, 32, 32],
          "decoder_ffn_dim": 64, "decoder_layers": 2, "num_queries": 10, "num_labels": 5}, output="logits"),
     Architecture("zoedepth", "ZoeDepthForDepthEstimation", image(64, 1),
-        {"backbone_config": {"model_type": "beit", **_ENCODER, "num_hidden_layers": 4, "image_size": 64,
+        {"backbone_config": {"model_type": "beit", **IMAGE_ENCODER, "num_hidden_layers": 4, "image_size": 64,
             "patch_size": 16, "out_features": ["stage1", "stage2", "stage3", "stage4"],
             "reshape_hidden_states": False},
          "neck_hidden_sizes": [16, 24, 32, 48], "fusion_hidden_size": 32, "bottleneck_features": 32,
@@ -231,7 +216,7 @@ DENSE = (
         {"image_size": 16, "embed_dim": 24, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "upscale": 2,
          "num_feat": 24}),
     Architecture("sam", "SamModel", (*image(64, 1), Input("input_points", (1, 1, 2, 2))),
-        {"vision_config": {**_ENCODER, "image_size": 64, "patch_size": 16, "output_channels": 32, "window_size": 2,
+        {"vision_config": {**IMAGE_ENCODER, "image_size": 64, "patch_size": 16, "output_channels": 32, "window_size": 2,
             "global_attn_indexes": [1], "mlp_dim": 96, "num_pos_feats": 16},
          "prompt_encoder_config": {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 16},
          "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 4, "num_hidden_layers": 2,

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lwc.compiler.analysis.channel_rules.walk import Axis, Walk, from_front
+from lwc.compiler.analysis.channel_rules.walk import Axes, Axis, Walk, from_front
 from lwc.compiler.analysis.units import array_of, is_constant
 
 LOOKED_UP = "its entries are looked up by number"
@@ -72,11 +72,7 @@ def gather_elements(node: ir.Node, walk: Walk) -> None:
     """One number per element: along the axis they look up, along the others they are at their place."""
     data, indices = walk.axes(node, 0), walk.axes(node, 1)
     place = from_front(node.attributes.get_int("axis", 0), len(data))
-    for k, (axis, other) in enumerate(zip(data, indices, strict=True)):
-        if k == place or walk.size(axis) != walk.size(other):
-            walk.pin(node, [axis, other], LOOKED_UP)
-        else:
-            walk.unify(node, axis, other)
+    _at_their_place(node, walk, data, indices, place)
     walk.give(node, indices)
 
 
@@ -84,12 +80,17 @@ def scatter_elements(node: ir.Node, walk: Walk) -> None:
     data, *others = (walk.axes(node, k) for k in range(3))
     place = from_front(node.attributes.get_int("axis", 0), len(data))
     for axes in others:
-        for k, (axis, other) in enumerate(zip(data, axes, strict=True)):
-            if k == place or walk.size(axis) != walk.size(other):
-                walk.pin(node, [axis, other], LOOKED_UP)
-            else:
-                walk.unify(node, axis, other)
+        _at_their_place(node, walk, data, axes, place)
     walk.give(node, data)
+
+
+def _at_their_place(node: ir.Node, walk: Walk, data: Axes, axes: Axes, looked_up: int) -> None:
+    """Axes other than the one that numbers look up are those of the data, where they are as long."""
+    for k, (axis, other) in enumerate(zip(data, axes, strict=True)):
+        if k == looked_up or walk.size(axis) != walk.size(other):
+            walk.pin(node, [axis, other], LOOKED_UP)
+        else:
+            walk.unify(node, axis, other)
 
 
 def scatter_nd(node: ir.Node, walk: Walk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -54,50 +55,44 @@ def lstm(
     return _layer(a, x, w, r, b, lengths, (h, c), step_of)
 
 
-def gru(
-    a: Attributes,
-    x: Tensor,
-    w: Tensor,
-    r: Tensor,
-    b: Tensor | None = None,
-    lengths: Tensor | None = None,
-    h: Tensor | None = None,
-) -> tuple[Tensor, ...]:
+def _one_state(step_of: Callable[[Attributes, int], Step]) -> Operator:
+    """The operator whose step keeps h alone.  step_of: of the attributes and a direction"""
+
+    def operator(
+        a: Attributes,
+        x: Tensor,
+        w: Tensor,
+        r: Tensor,
+        b: Tensor | None = None,
+        lengths: Tensor | None = None,
+        h: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        return _layer(a, x, w, r, b, lengths, (h,), partial(step_of, a))
+
+    return operator
+
+
+def _gru_step(a: Attributes, direction: int) -> Step:
     """Gates in the order update, reset, hidden."""
     after = a.flag("linear_before_reset")
+    f, g = _activations(a, direction, ("sigmoid", "tanh"))
 
-    def step_of(direction: int) -> Step:
-        f, g = _activations(a, direction, ("sigmoid", "tanh"))
+    def step(gates: Tensor, weight: Tensor, bias: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = states[0]
+        size = hidden.shape[-1]
+        gated, last = slice(2 * size), slice(2 * size, None)
+        z, reset = f(gates[:, gated] + F.linear(hidden, weight[gated], bias[gated])).chunk(2, -1)
+        seen = hidden if after else reset * hidden
+        new = F.linear(seen, weight[last], bias[last])
+        new = reset * new if after else new
+        return ((1 - z) * g(gates[:, last] + new) + z * hidden,)
 
-        def step(gates: Tensor, weight: Tensor, bias: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            hidden = states[0]
-            size = hidden.shape[-1]
-            gated, last = slice(2 * size), slice(2 * size, None)
-            z, reset = f(gates[:, gated] + F.linear(hidden, weight[gated], bias[gated])).chunk(2, -1)
-            seen = hidden if after else reset * hidden
-            new = F.linear(seen, weight[last], bias[last])
-            new = reset * new if after else new
-            return ((1 - z) * g(gates[:, last] + new) + z * hidden,)
-
-        return step
-
-    return _layer(a, x, w, r, b, lengths, (h,), step_of)
+    return step
 
 
-def rnn(
-    a: Attributes,
-    x: Tensor,
-    w: Tensor,
-    r: Tensor,
-    b: Tensor | None = None,
-    lengths: Tensor | None = None,
-    h: Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    def step_of(direction: int) -> Step:
-        (f,) = _activations(a, direction, ("tanh",))
-        return lambda gates, weight, bias, states: (f(gates + F.linear(states[0], weight, bias)),)
-
-    return _layer(a, x, w, r, b, lengths, (h,), step_of)
+def _rnn_step(a: Attributes, direction: int) -> Step:
+    (f,) = _activations(a, direction, ("tanh",))
+    return lambda gates, weight, bias, states: (f(gates + F.linear(states[0], weight, bias)),)
 
 
 def _activations(a: Attributes, direction: int, usual: Sequence[str]) -> list[Activation]:
@@ -166,4 +161,4 @@ def _steps(
     return torch.stack(found[::-1] if backwards else found), states
 
 
-OPERATORS: Mapping[str, Operator] = {"GRU": gru, "LSTM": lstm, "RNN": rnn}
+OPERATORS: Mapping[str, Operator] = {"GRU": _one_state(_gru_step), "LSTM": lstm, "RNN": _one_state(_rnn_step)}
