@@ -41,6 +41,15 @@ class Slot:
 
 
 @dataclass(frozen=True, eq=False)
+class Lying:
+    """A group on an axis. positions: [channels, m] those of the axis that belong to each channel"""
+
+    site: Site
+    axis: int
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """Channels that can leave independently of each other, each with everything coupled to it.
 
@@ -145,6 +154,24 @@ class Channels:
             if self._masks((item.axis,), kept)
         }
         return Shrunk(constants, self._sizes(kept), numbered, defaults, values)
+
+    def reads(self) -> Iterator[tuple[ir.Node, int, list[Lying]]]:
+        """Every read of an initializer by the main graph, and the groups on its axes."""
+        return ((node, index, self._lying(axes)) for (node, index), axes in self._walk.constants.items())
+
+    def on(self, value: ir.Value) -> list[Lying]:
+        """The groups on the axes of what a node makes."""
+        return self._lying(self._walk.values.get(value, ()))
+
+    def _lying(self, axes: Axes) -> list[Lying]:
+        terms, sites = self._walk.terms, {atom: site for site, atom in self._atoms.items()}
+        return [
+            Lying(sites[atom], k, positions)
+            for k, axis in enumerate(axes)
+            if axis is not None
+            for atom, positions in terms.positions(axis).items()
+            if atom in sites
+        ]
 
     def _sizes(self, kept: Mapping[Term, Mask]) -> dict[tuple[ir.Node, int | str], list[Number]]:
         """All numbers of every vector in which one changes."""

@@ -96,11 +96,11 @@ def align(models: Sequence[Model], progress: Progress) -> Aligned:
     """
     progress.stage("Matching", len(models) - 1)
     refuse_quantized(models)
-    plain = _aligned(_plain(models), progress)
+    plain = matched(_plain(models), progress)
     if not plain.missing:
         return plain
     progress.stage("Matching, fusions undone", len(models) - 1)
-    cleaned = _aligned(_cleaned(models), progress, cleaned=True)
+    cleaned = matched(_cleaned(models), progress, cleaned=True)
     return cleaned if len(cleaned.missing) < len(plain.missing) else plain
 
 
@@ -133,7 +133,7 @@ def _unfold_transposes(model: ir.Model) -> None:
             if weight is None or weight.const_value is None or not node.attributes.get_int("transB", 0):
                 continue
             tensor = ir.tensor(np.ascontiguousarray(weight.const_value.numpy().T))
-            turned = ir.Value(name=_free_name(graph, f"{weight.name}.T"), type=weight.type, const_value=tensor)
+            turned = ir.Value(name=free_name(graph, f"{weight.name}.T"), type=weight.type, const_value=tensor)
             turned.shape = ir.Shape(tensor.shape.numpy())
             graph.register_initializer(turned)
             node.replace_input_with(1, turned)
@@ -142,7 +142,8 @@ def _unfold_transposes(model: ir.Model) -> None:
                 del graph.initializers[weight.name or ""]
 
 
-def _aligned(models: tuple[Model, ...], progress: Progress, cleaned: bool = False) -> Aligned:
+def matched(models: tuple[Model, ...], progress: Progress, cleaned: bool = False) -> Aligned:
+    """Every model matched with the first, as they are."""
     first, matchings = models[0], []
     for model in models[1:]:
         matchings.append(match(first, model))
@@ -190,7 +191,7 @@ def _own(value: ir.Value, places: Sequence[Place]) -> ir.Value:
         return value
     graph = value.graph
     assert isinstance(graph, ir.Graph)
-    name = _free_name(graph, f"{value.name}.{places[0][0].name}")
+    name = free_name(graph, f"{value.name}.{places[0][0].name}")
     own = ir.Value(name=name, type=value.type, shape=value.shape, const_value=value.const_value)
     graph.register_initializer(own)
     for node, index in places:
@@ -198,7 +199,8 @@ def _own(value: ir.Value, places: Sequence[Place]) -> ir.Value:
     return own
 
 
-def _free_name(graph: ir.Graph, wanted: str) -> str:
+def free_name(graph: ir.Graph, wanted: str) -> str:
+    """A name that no initializer has."""
     name, count = wanted, 0
     while name in graph.initializers:
         count += 1
