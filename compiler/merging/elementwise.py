@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from lwc.compiler.merging.methods import KEEP
-from lwc.compiler.merging.recipe import Settings
+from lwc.compiler.merging.align import Group
+from lwc.compiler.merging.methods import KEEP, METHODS
+from lwc.compiler.merging.recipe import Recipe, Settings
+from lwc.compiler.merging.roles import Role
 from lwc.passes.solvers.averaging import linear, slerp
 from lwc.passes.solvers.parts import Array, Parts
 from lwc.passes.solvers.stock import model_stock
 from lwc.passes.solvers.task_vectors import Thinning, draw_key, drop, task_sum, trim
 
 Merger = Callable[[Parts, Settings, str, int], Iterator[Array]]
+
+
+def merge_group(recipe: Recipe, group: Group, parts: Parts) -> Iterator[Array]:
+    """Merge one parameter as the recipe says, averaged where the method looks at data, but not at this parameter."""
+    settings = recipe.of(group.name)
+    if settings.method == KEEP:
+        return kept(parts)
+    if group.role is Role.STATISTIC:
+        return average_statistic(parts, settings)
+    if METHODS[settings.method].module is not None:
+        settings = replace(settings, method="linear")
+    return merge_parts(parts, settings, group.name, recipe.seed)
 
 
 def merge_parts(parts: Parts, settings: Settings, name: str, seed: int) -> Iterator[Array]:

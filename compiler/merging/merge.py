@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +16,11 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.storage import data_files
 from lwc.compiler.merging.align import Aligned, DoesNotMatch, Group, Missing, align
-from lwc.compiler.merging.elementwise import average_statistic, merge_parts
+from lwc.compiler.merging.elementwise import merge_group
 from lwc.compiler.merging.methods import KEEP, METHODS, check_inputs
 from lwc.compiler.merging.recipe import Recipe, make_recipe
 from lwc.compiler.merging.roles import Role
 from lwc.compiler.merging.stream import streamed, write_merged
-from lwc.passes.solvers.parts import Array, Parts
 
 AVERAGED = "average"
 Openable = str | os.PathLike[str] | Model
@@ -141,13 +141,8 @@ def _merged(job: Job) -> tuple[Model, Sequence[str]]:
         module: DataMethod = import_module(f"lwc.compiler.merging.{method.module}")
         return module.merge(job)
 
-    def merge_group(group: Group, parts: Parts) -> Iterator[Array]:
-        settings = job.recipe.of(group.name)
-        if group.role is Role.STATISTIC and settings.method != KEEP:
-            return average_statistic(parts, settings)
-        return merge_parts(parts, settings, group.name, job.recipe.seed)
-
-    return streamed(job.aligned, merge_group, base=job.based, on_merged=lambda _: job.progress.advance()), ()
+    merged = partial(merge_group, job.recipe)
+    return streamed(job.aligned, merged, base=job.based, on_merged=lambda _: job.progress.advance()), ()
 
 
 def _notes(aligned: Aligned, plan: Recipe) -> Iterator[str]:
