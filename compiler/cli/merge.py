@@ -12,6 +12,7 @@ from lwc.compiler.cli import parameters
 from lwc.compiler.cli.screen import Column, Screen
 from lwc.compiler.core.errors import UsageError
 from lwc.compiler.merging.align import DoesNotMatch, Missing
+from lwc.compiler.merging.curve import Curve, sparkline
 from lwc.compiler.merging.merge import Merged
 from lwc.compiler.merging.merge import merge as merge_models
 from lwc.compiler.merging.methods import METHODS
@@ -79,6 +80,10 @@ def _show(screen: Screen, found: Merged) -> None:
     screen.table([Column(title) for title in titles], rows)
     if found.missing:
         screen.table(*_missing_table(found.missing))
+    for curve in found.curves:
+        screen.table(*_curve_table(curve))
+        for name, values in curve.lines.items():
+            screen.line(f"{name}: {sparkline(values)} ({min(values):.4f} to {max(values):.4f})")
     for note in found.notes:
         screen.line(note)
     screen.line(
@@ -92,7 +97,17 @@ def _plain(found: Merged) -> dict[str, Any]:
     values = {name: getattr(found, name) for name in found.__dataclass_fields__ if name != "model"}
     values["lines"] = [asdict(line) for line in found.lines]
     values["missing"] = [asdict(one) for one in found.missing]
+    values["curves"] = [asdict(one) for one in found.curves]
     return values
+
+
+def _curve_table(curve: Curve) -> tuple[list[Column], list[tuple[str, ...]]]:
+    titles = [Column(curve.over, right=True), *(Column(name, right=True) for name in curve.lines), Column("")]
+    rows = [
+        (f"{x:.2f}", *(f"{values[k]:.4f}" for values in curve.lines.values()), "taken" if k == curve.chosen else "")
+        for k, x in enumerate(curve.x)
+    ]
+    return titles, rows
 
 
 def _missing_table(missing: Sequence[Missing]) -> tuple[list[Column], list[tuple[str, ...]]]:

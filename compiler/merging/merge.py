@@ -16,6 +16,7 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.storage import data_files
 from lwc.compiler.merging.align import Aligned, DoesNotMatch, Group, Missing, align
+from lwc.compiler.merging.curve import Curve
 from lwc.compiler.merging.elementwise import merge_group
 from lwc.compiler.merging.methods import KEEP, METHODS, check_inputs
 from lwc.compiler.merging.recipe import Recipe, make_recipe
@@ -43,6 +44,7 @@ class Merged:
 
     model: its tensors are made when they are asked for;  out: where it was written, None: nowhere
     missing: what has no counterpart and was kept (`partial`);  guessed: layers that only their order tells apart
+    curves: what a method tried, and what came of it
     """
 
     method: str
@@ -56,6 +58,7 @@ class Merged:
     out: str | None = None
     bytes: int = 0
     seconds: float = 0.0
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Job:
     """What a method that looks at data gets: `merge(job) -> (model, notes)` of its module in this package.
 
     aligned: the base first, where there is one;  calib: as the user gave it, one for all or one of each model
+    curves: filled by methods that try coefficients
     """
 
     aligned: Aligned
@@ -71,6 +75,7 @@ class Job:
     calib: tuple[object, ...]
     metric: object | None
     progress: Progress
+    curves: list[Curve] = field(default_factory=list)
 
 
 class DataMethod(Protocol):
@@ -104,11 +109,12 @@ def merge(
     if aligned.missing and not plan.partial:
         raise DoesNotMatch(aligned.missing)
     plan.check_patterns(group.name for group in aligned.groups)
-    model, notes = _merged(Job(aligned, plan, root is not None, tuple(calib), metric, told))
+    job = Job(aligned, plan, root is not None, tuple(calib), metric, told)
+    model, notes = _merged(job)
     if out is not None:
         told.stage("Merging", len(aligned.groups))
         write_merged(model, Path(out), external=bool(data_files(opened[0].ir)))
-    return _report(aligned, plan, root is not None, model, (*_notes(aligned, plan), *notes), out, start)
+    return _report(job, model, (*_notes(aligned, plan), *notes), out, start)
 
 
 def _check(plan: Recipe, models: int, based: bool) -> None:
@@ -159,22 +165,22 @@ def _notes(aligned: Aligned, plan: Recipe) -> Iterator[str]:
 
 
 def _report(
-    aligned: Aligned, plan: Recipe, based: bool, model: Model, notes: tuple[str, ...],
-    out: str | os.PathLike[str] | None, start: float,
-) -> Merged:  # fmt: skip
-    names = tuple(one.name for one in aligned.models)
+    job: Job, model: Model, notes: tuple[str, ...], out: str | os.PathLike[str] | None, start: float
+) -> Merged:
+    names, plan = tuple(one.name for one in job.aligned.models), job.recipe
     return Merged(
         method=plan.settings.method,
-        models=names[1:] if based else names,
-        base=names[0] if based else None,
-        lines=tuple(_line(group, plan) for group in aligned.groups),
-        missing=aligned.missing,
-        guessed=aligned.guessed,
+        models=names[1:] if job.based else names,
+        base=names[0] if job.based else None,
+        lines=tuple(_line(group, plan) for group in job.aligned.groups),
+        missing=job.aligned.missing,
+        guessed=job.aligned.guessed,
         notes=notes,
         model=model,
         out=None if out is None else os.fspath(out),
         bytes=model.weight_bytes(),
         seconds=time.perf_counter() - start,
+        curves=tuple(job.curves),
     )
 
 
