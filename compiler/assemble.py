@@ -19,6 +19,7 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Choice, Float, Plan, Site
 from lwc.compiler.core.report import CompileReport, SiteReport
+from lwc.compiler.core.target import Target
 from lwc.compiler.measure import own_peak_mb
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
@@ -44,37 +45,19 @@ def assemble_report(
     pareto: Sequence[dict[str, Any]] = (),
 ) -> CompileReport:
     """report.json as CONTRACT has it. refused: backend -> why it could not take the model;  pareto: the front"""
-    target = proof.kept.target
     return CompileReport(
         schema=REPORT_SCHEMA,
         lwc_version=__version__,
         model=_model_facts(prepared.original, proof.original_bytes),
-        target={
-            "name": target.name,
-            "device": target.device,
-            "fingerprint": target.fingerprint,
-        },
+        target=_target_facts(proof.kept.target),
         backend=proof.kept.backend.name,
         options=options.resolved(),
-        calibration={
-            "samples": len(prepared.search),
-            "held_out": len(prepared.held_out),
-            "source": prepared.calibration.source,
-            "sha256": prepared.calibration.digest(),
-        },
+        calibration=_calibration_facts(prepared),
         latency=proof.latency,
         accuracy=proof.accuracy,
         fidelity={"outputs": proof.fidelity},
-        size={
-            "original_bytes": proof.original_bytes,
-            "compiled_bytes": proof.compiled_bytes,
-            "ratio": proof.original_bytes / max(1, proof.compiled_bytes),
-        },
-        memory={
-            "original_peak_mb": proof.original_peak_mb,
-            "compiled_peak_mb": proof.compiled_peak_mb,
-            "planned_activations_mb": None if proof.activation_bytes is None else proof.activation_bytes / 1e6,
-        },
+        size=_size_facts(proof),
+        memory=_memory_facts(proof),
         sites=site_reports(sized_for(prepared.clean, prepared.feeds), space, proof.kept.plan, reverted),
         reverted=tuple({"site": r.site.name, "choice": r.choice.name, "reason": r.reason} for r in reverted),
         skipped=(*({"site": s.site.name, "pass": s.by, "reason": s.reason} for s in skipped), *_left_alone(prepared)),
@@ -199,4 +182,33 @@ def _model_facts(model: Model, size: int) -> dict[str, Any]:
         "parameters": model.parameters(),
         "nodes": sum(1 for _ in model.nodes()),
         "opset": model.opset,
+    }
+
+
+def _target_facts(target: Target) -> dict[str, Any]:
+    return {"name": target.name, "device": target.device, "fingerprint": target.fingerprint}
+
+
+def _calibration_facts(prepared: Prepared) -> dict[str, Any]:
+    return {
+        "samples": len(prepared.search),
+        "held_out": len(prepared.held_out),
+        "source": prepared.calibration.source,
+        "sha256": prepared.calibration.digest(),
+    }
+
+
+def _size_facts(proof: Proof) -> dict[str, Any]:
+    return {
+        "original_bytes": proof.original_bytes,
+        "compiled_bytes": proof.compiled_bytes,
+        "ratio": proof.original_bytes / max(1, proof.compiled_bytes),
+    }
+
+
+def _memory_facts(proof: Proof) -> dict[str, Any]:
+    return {
+        "original_peak_mb": proof.original_peak_mb,
+        "compiled_peak_mb": proof.compiled_peak_mb,
+        "planned_activations_mb": None if proof.activation_bytes is None else proof.activation_bytes / 1e6,
     }

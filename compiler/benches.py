@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.core.model import Model
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
@@ -44,8 +43,7 @@ def workbench(prepared: Prepared) -> Workbench:
 
 
 def around(prepared: Prepared, clean: Model) -> Prepared:
-    """The same workplace for another model: what was measured of the one before is not looked up for it."""
-    infer_shapes(clean.ir)
+    """The same workplace for another model, of which shapes are known: nothing measured before is looked up for it."""
     digests = {prepared.clean.digest(): clean.digest()}
     key = tuple(digests.get(part, part) for part in prepared.key)
     return replace(prepared, clean=clean, key=key, apply=Applier(prepared.target))

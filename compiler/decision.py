@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from lwc import backends
-from lwc.compiler.benches import numbers_of, workbench
+from lwc.compiler.benches import around, numbers_of, workbench
 from lwc.compiler.core.errors import UnsupportedOperator
 from lwc.compiler.core.plan import Choice, Plan, Pruned, Scaling, Site
 from lwc.compiler.elsewhere import boldest, located, untimed
+from lwc.compiler.judge import Judge
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, runtimes
-from lwc.compiler.prove import Judge
 from lwc.compiler.recovery import taught
 from lwc.compiler.refitting import refitted, solved
 from lwc.compiler.replay import read_plan, replayed
-from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.decide import MEASURED, Decider, Wanted, is_hint
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.rescale import Rescaler, scaled
@@ -33,12 +32,7 @@ def decide_for_all(
     """A decision for each runtime, and why a runtime has none. Raises UnsupportedOperator when none can run it."""
     places, refused = able(prepared, options)
     if options.plan is not None:
-        plan = replayed(options, numbers)
-        again = [Decision(place, plan, Space({})) for place in places]
-        if any(choice.compensation == IN_ORDER for _, choice in plan.sites(Pruned)):
-            bare = replace(plan, scalings=())
-            return [solved(each.prepared, bare, each, options, timings) for each in again], refused
-        return again, refused
+        return decide_again(places, numbers, options, timings), refused
     decisions = list[Decision]()
     if options.recover_minutes:
         decisions += decide_taught(places[0], numbers, judge, options, timings)
@@ -53,6 +47,16 @@ def decide_for_all(
             decisions += decide_elsewhere(place, decisions, numbers, judge, options, timings)
             decisions += [carried_over(each, place) for each in solved_already]
     return decisions, refused
+
+
+def decide_again(
+    places: Sequence[Prepared], numbers: Numbers, options: CompileOptions, timings: Timings
+) -> list[Decision]:
+    """The user's plan on every runtime; its layers are solved in order once, on the reference, where it says so."""
+    first = Decision(places[0], replayed(options, numbers), Space({}))
+    if any(choice.compensation == IN_ORDER for _, choice in first.plan.sites(Pruned)):
+        first = solved(places[0], replace(first.plan, scalings=()), first, options, timings)
+    return [replace(first, prepared=first.prepared.on(place.backend)) for place in places]
 
 
 def decide_taught(
@@ -118,13 +122,10 @@ def rescaled(prepared: Prepared, options: CompileOptions, timings: Timings) -> P
 
 
 def scaled_by(prepared: Prepared, scalings: tuple[Scaling, ...]) -> Prepared:
-    """The workplace of the scaled model: what was measured of the other one is not looked up for it."""
+    """The workplace of the scaled model."""
     if not scalings:
         return prepared
-    clean = scaled(prepared.clean, scalings, prepared.target)
-    digests = {prepared.clean.digest(): clean.digest()}
-    key = tuple(digests.get(part, part) for part in prepared.key)
-    return replace(prepared, clean=clean, key=key, apply=Applier(prepared.target), scalings=scalings)
+    return replace(around(prepared, scaled(prepared.clean, scalings, prepared.target)), scalings=scalings)
 
 
 def decide(
@@ -172,12 +173,11 @@ def decide_elsewhere(
     if not sources:
         sources = decide(place.on(place.reference).limited_to(executed), numbers, judge, options, timings)
     source = sources[0]
-    kept, *sparse = [_executed(each.plan, executed) for each in sources]
     bench = workbench(place)
     decider = Decider(bench, numbers, _wanted(options))
     decider.find_sites()
-    short = {site: c for site, choices in decider.offered.items() for c in choices if is_hint(c, place.target)}
-    bold = boldest(source.space, executed, options.precision, numbers, decided=bool(kept))
+    decided_already = bool(_executed(source.plan, executed))
+    bold = boldest(source.space, executed, options.precision, numbers, decided=decided_already)
     on_reference = workbench(place.on(place.reference))
     with timings.stage("verify", "Verifying on held-out samples"):
         held, reverted = revert_until(
@@ -189,14 +189,8 @@ def decide_elsewhere(
         )
     on_reference.close()
     reverted = [*located(source.reverted, place.reference.name), *reverted]
-    asked = {s: choice for s, choice in kept.items() if s.kind in SPARSE}
-    wished = [
-        *(replace(source.plan, choices=choices) for choices in (*sparse, kept)),
-        replace(held, choices={**held.choices, **asked}),
-        replace(source.plan, choices={**short, **asked}),
-        Plan(asked),
-    ]
-    plans = [replace(plan, scalings=place.scalings) for plan in wished]
+    short = {site: c for site, choices in decider.offered.items() for c in choices if is_hint(c, place.target)}
+    plans = _plans_elsewhere([each.plan for each in sources], held, short, place)
     refused = {plan.digest(): bench.refusal(plan) for plan in plans}
     for plan in plans:
         if reason := refused[plan.digest()]:
@@ -204,6 +198,24 @@ def decide_elsewhere(
     listed = untimed(decider.offered, source.space, executed)
     runnable = [plan for plan in plans if not refused[plan.digest()]]
     return [Decision(place, plan, Space({}), tuple(reverted), listed=listed) for plan in runnable]
+
+
+def _plans_elsewhere(
+    plans: Sequence[Plan], held: Plan, short: Mapping[Site, Choice], place: Prepared
+) -> list[Plan]:
+    """What the other runtime is offered, boldest first.
+
+    plans: the reference's, formats alone first;  held: bold formats that hold;  short: floats
+    """
+    kept, *sparse = [_executed(plan, place.target.choices) for plan in plans]
+    asked = {s: choice for s, choice in kept.items() if s.kind in SPARSE}
+    wished = [
+        *(replace(plans[0], choices=choices) for choices in (*sparse, kept)),
+        replace(held, choices={**held.choices, **asked}),
+        replace(plans[0], choices={**short, **asked}),
+        Plan(asked),
+    ]
+    return [replace(plan, scalings=place.scalings) for plan in wished]
 
 
 def carried_over(decision: Decision, place: Prepared) -> Decision:

@@ -16,13 +16,13 @@ from lwc.compiler.core.progress import Progress, Silent
 from lwc.compiler.core.report import Accuracy, LatencyPair
 from lwc.compiler.decision import decide_for_all, rescaled, search_space
 from lwc.compiler.front import write_front
+from lwc.compiler.judge import Judge
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, prepare, runtimes
 from lwc.compiler.prove import (
     LEAST_SPEEDUP_OF_CLEAN,
     LEAST_SPEEDUP_OF_PLAN,
     Candidate,
-    Judge,
     Proof,
     input_candidate,
     prove,

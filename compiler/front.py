@@ -10,9 +10,10 @@ from lwc.compiler.assemble import assemble_report, write_artifact
 from lwc.compiler.benches import workbench
 from lwc.compiler.core.pass_ import Skip
 from lwc.compiler.core.plan import Plan
+from lwc.compiler.judge import Judge
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings
-from lwc.compiler.prove import Candidate, Judge, Proof, file_bytes, prove
+from lwc.compiler.prove import Candidate, Proof, file_bytes, prove
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pareto import Front, Point, find_front
 from lwc.compiler.settle import Decision

@@ -112,18 +112,8 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
     if options.shape:
         original = original.fork()
         fix_dimensions(original.ir, options.shape)
-    with timings.stage("load", "Loading"):
-        refuse_unsupported(original, backend, target)
-        session = backend.session(original, target, lean=True)
-        calibration = open_calibration(original, session, options)
-        search, held_out = calibration.split()
-        inputs = [port.name for port in session.inputs]
-    with timings.stage("load", "Running the original", len(search) + len(held_out)):
-        originals = {
-            "search": _run_all(session, search, timings.progress),
-            "held_out": _run_all(session, held_out, timings.progress),
-        }
-    del session  # cleaning reads all weights: not beside those of a session
+    calibration, originals, inputs = _answers(original, backend, target, options, timings)
+    search, held_out = calibration.split()
     with timings.stage("canonicalize", "Cleaning the graph"):
         clean, skipped = clean_model(original, target)
     metric = find_metric(options.metric, class_outputs(clean, originals["search"][0]))
@@ -149,6 +139,23 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
         key=_cache_key(clean, calibration, metric, backend, target, options),
         skipped=skipped,
     )
+
+
+def _answers(
+    original: Model, backend: Backend, target: Target, options: CompileOptions, timings: Timings
+) -> tuple[Calibration, dict[str, Spool], list[str]]:
+    """Calibration data, what the original gives for it, and the original's inputs.
+
+    Its session is gone by then: cleaning reads all weights, and would have them beside those of a session.
+    """
+    with timings.stage("load", "Loading"):
+        refuse_unsupported(original, backend, target)
+        session = backend.session(original, target, lean=True)
+        calibration = open_calibration(original, session, options)
+        parts = dict(zip(("search", "held_out"), calibration.split(), strict=True))
+    with timings.stage("load", "Running the original", sum(map(len, parts.values()))):
+        originals = {name: _run_all(session, samples, timings.progress) for name, samples in parts.items()}
+    return calibration, originals, [port.name for port in session.inputs]
 
 
 def _timed(held_out: Calibration, inputs: Sequence[str], shapes: Sequence[Shapes], feeds: Sample) -> tuple[Sample, ...]:

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lwc.compiler.core.backend import OPEN_BYTES, Backend, BuildOptions, PlansMemory, Port, Session
-from lwc.compiler.core.errors import LwcError
+from lwc.compiler.core.errors import InternalError, LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan
 from lwc.compiler.core.report import Accuracy, Latency, LatencyPair, OutputFidelity
 from lwc.compiler.core.scratch import temporary_folder
 from lwc.compiler.core.target import Target
-from lwc.compiler.measure import FidelityMeter, Scores, accuracy, latency, peak_memory, score
-from lwc.compiler.metrics import Outputs, Sample
+from lwc.compiler.judge import Judge
+from lwc.compiler.measure import latency, peak_memory
+from lwc.compiler.metrics import Sample
 from lwc.compiler.mix import Shapes, reach
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared
-from lwc.compiler.search.interval import Verdict, stated, verdict_of
 from lwc.compiler.slim import slimmed
 
 FINAL_SECONDS = 2.0
@@ -88,51 +88,6 @@ class Proof:
     reach: str = ""
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Scores sessions on the held-out samples against the original's outputs."""
-
-    prepared: Prepared
-    max_drop: float
-    seed: int
-
-    @functools.cached_property
-    def original(self) -> Scores:
-        """The original's scores, from the outputs it gave before."""
-        outputs = self.prepared.originals["held_out"]
-        return score(self.prepared.metric, outputs, self.prepared.held_out, outputs.__getitem__)
-
-    def judge(self, session: Session) -> tuple[Accuracy, dict[str, OutputFidelity]]:
-        """Accuracy with the 95 % interval of its drop and what that says of the budget, and fidelity per output."""
-        meter = FidelityMeter()
-        originals = self.prepared.originals["held_out"]
-        compiled = score(
-            self.prepared.metric, self._metered(session, meter), self.prepared.held_out, originals.__getitem__
-        )
-        judged = accuracy(self.prepared.metric, self.original, compiled, self.max_drop, self.seed)
-        return stated(judged, len(self.prepared.held_out), self._unread()), meter.result()
-
-    def holds(self, session: Session) -> bool:
-        """Whether the drop on the held-out samples is within the budget."""
-        return self.judge(session)[0].held
-
-    def verdict(self, session: Session) -> Verdict:
-        """Whether the 95 % interval of the drop lies within the budget, beyond it, or straddles it."""
-        judged = self.judge(session)[0]
-        return verdict_of(judged, judged.samples, self._unread())
-
-    def _unread(self) -> int:
-        """Samples that the user's source holds and --samples left out."""
-        calibration = self.prepared.calibration
-        return len(calibration.store) - len(calibration.fingerprints) if calibration.source == "user" else 0
-
-    def _metered(self, session: Session, meter: FidelityMeter) -> Iterator[Outputs]:
-        for original, sample in zip(self.prepared.originals["held_out"], self.prepared.held_out, strict=True):
-            outputs = session.run(sample)
-            meter.update(original, outputs)
-            yield outputs
-
-
 def prove(
     prepared: Prepared, judge: Judge, candidates: list[Candidate], folder: Path, options: CompileOptions
 ) -> Proof:
@@ -148,34 +103,60 @@ def prove(
         *bold, safest = candidates
         entries, failed = _build_all(bold, Path(aside), options.portable)
         times = race(entries, prepared.mix)
-        rejected: dict[bool, list[Rejected]] = {True: [], False: []}
         last = functools.cache(lambda: _build(safest, Path(aside) / "safest", options.portable))
-        for entry, strict, final in _turns(_ordered(entries, times, options.objective), last, options.limited):
-            if _large([original, *entries]):
-                original.close()
-            judged, fidelity = judge.judge(entry.session)
-            pair = _compare_latency(original, entry, prepared.mix)
-            reason = _against(judged, pair, entry, original, options, strict=strict)
-            if not reason or final:
-                break
-            lost = entry.candidate
-            rejected[strict].append(Rejected(lost.name, lost.backend.name, reason, lost.plan))
-            if _large([original, *entries]):
-                entry.close()
-        raced = {**_best_of_each(entries, times), entry.candidate.backend.name: pair.compiled.median_ms}
+        turns = _turns(_ordered(entries, times, options.objective), last, options.limited)
+        kept = _first_good(turns, original, entries, judge, options)
+        entry, candidate = kept.entry, kept.entry.candidate
+        raced = {**_best_of_each(entries, times), candidate.backend.name: kept.pair.compiled.median_ms}
         inputs, outputs = entry.session.inputs, entry.session.outputs
         for each in (original, entry, *entries):
             each.close()
         for path in entry.folder.iterdir():
             shutil.move(path, folder / path.name)
         feeds = {port.name: prepared.feeds[port.name] for port in inputs}
-        before, after = _peak(original.candidate, original.folder, feeds), _peak(entry.candidate, folder, feeds)
+        before, after = _peak(original.candidate, original.folder, feeds), _peak(candidate, folder, feeds)
     return Proof(
-        entry.candidate, pair, judged, fidelity, original.bytes, entry.bytes, before, after,
-        (*failed, *rejected[strict]), raced, inputs, outputs, _activations(entry.candidate.backend, folder),
+        candidate, kept.pair, kept.accuracy, kept.fidelity, original.bytes, entry.bytes, before, after,
+        (*failed, *kept.rejected), raced, inputs, outputs, _activations(candidate.backend, folder),
         [(each.candidate, ms) for each, ms in zip(entries, times, strict=True)],
-        reach(entry.candidate.backend, folder, prepared.held_out),
+        reach(candidate.backend, folder, prepared.held_out),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The entry that is handed out, what was measured of it, and what was rejected before it on the same terms."""
+
+    entry: _Entry
+    pair: LatencyPair
+    accuracy: Accuracy
+    fidelity: dict[str, OutputFidelity]
+    rejected: Sequence[Rejected]
+
+
+def _first_good(
+    turns: Iterator[tuple[_Entry, bool, bool]],
+    original: _Entry,
+    entries: Sequence[_Entry],
+    judge: Judge,
+    options: CompileOptions,
+) -> _Kept:
+    """The first that nothing speaks against, or the final one."""
+    rejected: dict[bool, list[Rejected]] = {True: [], False: []}
+    for entry, strict, final in turns:
+        large = _large([original, *entries])
+        if large:
+            original.close()
+        judged, fidelity = judge.judge(entry.session)
+        pair = _compare_latency(original, entry, judge.prepared.mix)
+        reason = _against(judged, pair, entry, original, options, strict=strict)
+        if not reason or final:
+            return _Kept(entry, pair, judged, fidelity, rejected[strict])
+        lost = entry.candidate
+        rejected[strict].append(Rejected(lost.name, lost.backend.name, reason, lost.plan))
+        if large:
+            entry.close()
+    raise InternalError("No turn was the final one.")
 
 
 def file_bytes(candidate: Candidate, folder: Path, options: CompileOptions) -> int:

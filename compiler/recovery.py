@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from lwc.compiler.analysis.channels import find_channels
 from lwc.compiler.benches import around
 from lwc.compiler.core.plan import Plan, Pruned
+from lwc.compiler.judge import Judge
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings, class_outputs
-from lwc.compiler.prove import Judge
 from lwc.compiler.recover.api import Recovery, recover
 from lwc.compiler.refitting import given_way
 from lwc.compiler.search.evaluate import Workbench

@@ -14,9 +14,9 @@ from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.benches import around, numbers_of, workbench
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Pruned
+from lwc.compiler.judge import Judge
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
-from lwc.compiler.prove import Judge
 from lwc.compiler.replay import collect_for
 from lwc.compiler.search.decide import Decider
 from lwc.compiler.search.in_order import refit_in_order

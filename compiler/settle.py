@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from lwc.compiler.core.plan import Plan
+from lwc.compiler.judge import Judge
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Prepared, Timings
-from lwc.compiler.prove import Judge
 from lwc.compiler.search.decide import Decider
 from lwc.compiler.search.interval import prefer_safer
 from lwc.compiler.search.ledger import Limits, limits_for

@@ -83,10 +83,11 @@ class OnnxRuntime:
     ) -> Session:
         """Run `model` from memory; `outputs` names values to return besides the graph's own outputs.
 
-        lean: without an arena, which would keep what the largest run took
+        lean: without an arena, which would keep what the largest run took, and with threads that sleep between
+            runs: whoever does not time them computes with what they gave
         Raises UnsupportedOperator, InvalidGraph, BadInput.
         """
-        options = session_options(target, in_turns=self._in_turns)
+        options = session_options(target, in_turns=self._in_turns or lean)
         options.enable_cpu_mem_arena = not lean
         return self._session(tapped(model, outputs), options)
 

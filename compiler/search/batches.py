@@ -19,7 +19,7 @@ from lwc.compiler.core.backend import Array, Feeds, Session
 from lwc.compiler.core.errors import LwcError
 from lwc.compiler.core.model import Model
 from lwc.compiler.metrics import Outputs
-from lwc.compiler.search.evaluate import relative_error
+from lwc.compiler.search.relative_error import relative_error
 from lwc.passes.edit import Names, add_initializer, constant_array
 
 log = logging.getLogger(__name__)

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 
 from lwc.compiler.analysis.rows import Rows, rows_of
 from lwc.compiler.analysis.sites import macs
+from lwc.compiler.analysis.units import Unit, unit_of
 from lwc.compiler.analysis.weights import WeightView, weight_views
 from lwc.compiler.core.accumulate import GRAM_FEATURES
 from lwc.compiler.core.backend import Feeds, Session
 from lwc.compiler.core.model import Model
-from lwc.passes.edit import Array, constant_array, input_of, is_op, sole_user
+from lwc.compiler.core.threads import one_blas_thread
+from lwc.passes.edit import Array, constant_array, is_op
 from lwc.passes.solvers.toward import Pairs, solved_toward
+from lwc.passes.sparsity.layer import output_axis
+from lwc.passes.sparsity.shrink import replace_tensor
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ MULTIPLY_ADDS = 4e12  # of all the runs together: a minute or two on two cores
 FEWEST, MOST = 8, 64  # samples
 ROWS_PER_INPUT = 6  # that a layer is solved on, of all samples together
 FEWEST_ROWS = 4096
+ROWS_TOGETHER = 2048  # that are multiplied at once: products of few rows are bound by memory
 
 Open = Callable[[Model, Sequence[str]], Session]
 Masks = Mapping[tuple[str, int], NDArray[np.bool_]]
@@ -59,12 +64,13 @@ class _Layer:
         """[out, in]"""
         array = constant_array(self.weight)
         assert array is not None
-        return self.view.matrix(array).astype(np.float64)
+        return self.view.matrix(array)
 
     def outputs(self, inputs: Array) -> Array:
-        """What it gives for rows [n, in]: [n, out]."""
+        """What it gives for rows [n, in]: [n, out], in float32."""
         bias = constant_array(self.bias)
-        return inputs @ self.matrix.T + (0.0 if bias is None else bias.reshape(-1))
+        product = inputs.astype(np.float32) @ self.matrix.T.astype(np.float32)
+        return product if bias is None else product + bias.reshape(-1)
 
 
 def refit_in_order(
@@ -80,12 +86,13 @@ def refit_in_order(
     layers = [layer for layer in _layers(fork) if layer.node.name in before]
     behind = _behind_changes(fork, teacher)
     layers = [layer for layer in layers if layer.node in behind and layer.view.columns <= GRAM_FEATURES]
-    count = _affordable(teacher, len(layers), len(samples))
-    for layer in layers:
-        found = _pairs(layer, before[layer.node.name], fork, teacher, keep, [samples[i] for i in range(count)], open_)
-        if found is not None:
-            _solve(layer, found)
-        each()
+    seen = [samples[i] for i in range(_affordable(teacher, len(layers), len(samples)))]
+    with one_blas_thread():
+        for layer in layers:
+            found = _pairs(layer, before[layer.node.name], fork, teacher, keep, seen, open_)
+            if found is not None:
+                _solve(layer, found)
+            each()
     return fork
 
 
@@ -104,15 +111,11 @@ def _layers(model: Model) -> Iterator[_Layer]:
 
 def _bias(node: ir.Node, view: WeightView) -> ir.Value | None:
     """The constant [out] that is added to a layer's outputs and to nothing else."""
-    if is_op(node, "Conv", "Gemm"):
-        found = input_of(node, 2)
-    else:
-        follower = sole_user(node.outputs[0])
-        adds = follower is not None and is_op(follower, "Add") and view.index == 1
-        found = next((v for v in follower.inputs if constant_array(v) is not None), None) if follower and adds else None
-    array = constant_array(found)
+    unit = unit_of(node)
+    bias = unit.bias if isinstance(unit, Unit) and unit.weight == view.index else None
+    array = constant_array(bias)
     fits = array is not None and array.size == view.rows == array.shape[-1]
-    return found if found is not None and fits and _is_own(found) else None
+    return bias if bias is not None and fits and _is_own(bias) else None
 
 
 def _is_own(value: ir.Value) -> bool:
@@ -149,28 +152,42 @@ def _pairs(
     folds = (Pairs.none(now.view.rows, now.view.columns + ones), Pairs.none(now.view.rows, now.view.columns + ones))
     most = max(FEWEST_ROWS, ROWS_PER_INPUT * now.view.columns) // max(1, len(samples))
     sessions = [_up_to(model, layer.read, open_) for model, layer in ((student, now), (teacher, before))]
-    for number, sample in enumerate(samples):
-        values = [session.run(sample)[layer.read] for session, layer in zip(sessions, (now, before), strict=True)]
-        given, seen = (
-            layer.rows.of(value, most, np.random.default_rng(number))
-            for layer, value in zip((now, before), values, strict=True)
-        )
+    for fold, numbers in _turns(len(samples), max(1, ROWS_TOGETHER // max(1, most))):
+        found = [_rows(sessions, (now, before), samples[number], number, most) for number in numbers]
+        if any(len(given) != len(seen) or given.shape[1] != now.view.columns for given, seen in found):
+            return None
+        given, seen = (np.concatenate(rows) for rows in zip(*found, strict=True))
         wanted = before.outputs(seen)[:, left]
         if before.bias is not None and now.bias is None:
             wanted -= np.asarray(constant_array(before.bias)).reshape(-1)[left]
-        if len(given) != len(wanted) or given.shape[1] != now.view.columns or wanted.shape[1] != now.view.rows:
+        if wanted.shape[1] != now.view.rows:
             return None
-        folds[number % 2].add(np.pad(given, ((0, 0), (0, ones)), constant_values=1.0), wanted)
+        folds[fold].add(np.pad(given, ((0, 0), (0, ones)), constant_values=1.0), wanted)
     return folds
+
+
+def _turns(samples: int, together: int) -> Iterator[tuple[int, range]]:
+    """Every other sample is of fold 0, up to so many at a time; the others are of fold 1."""
+    for fold in (0, 1):
+        for first in range(fold, samples, 2 * together):
+            yield fold, range(first, min(first + 2 * together, samples), 2)
+
+
+def _rows(
+    sessions: Sequence[Session], layers: tuple[_Layer, _Layer], sample: Feeds, seed: int, most: int
+) -> tuple[Array, Array]:
+    """Of one sample, at most so many rows [n, in] that each layer reads, of the same positions for both."""
+    now, before = (
+        layer.rows.of(session.run(sample)[layer.read], most, np.random.default_rng(seed))
+        for session, layer in zip(sessions, layers, strict=True)
+    )
+    return now, before
 
 
 def _kept_outputs(before: _Layer, keep: Masks) -> NDArray[np.bool_]:
     """Which outputs of the teacher's layer the student's still has."""
-    output = before.node.outputs[0]
-    rank = len(output.shape) if output.shape is not None else 2
-    axis = 1 if is_op(before.node, "Conv", "Gemm") else rank - (1 if before.view.index == 1 else 2)
     whole = np.ones(before.view.rows, np.bool_)
-    return keep.get((output.name or "", axis), whole)
+    return keep.get((before.node.outputs[0].name or "", output_axis(before.node, before.view)), whole)
 
 
 def _up_to(model: Model, name: str, open_: Open) -> Session:
@@ -199,7 +216,7 @@ class _Fed:
 
 def _solve(layer: _Layer, folds: tuple[Pairs, Pairs]) -> None:
     """Write the weight and the bias that are better on samples unseen; leave them where nothing is."""
-    now, bias = layer.matrix, constant_array(layer.bias)
+    now, bias = layer.matrix.astype(np.float64), constant_array(layer.bias)
     if bias is not None:
         now = np.concatenate([now, bias.reshape(-1, 1)], axis=1)
     new = solved_toward(now, folds)
@@ -207,14 +224,8 @@ def _solve(layer: _Layer, folds: tuple[Pairs, Pairs]) -> None:
         return
     log.debug("%s: error %.3g of what it was", layer.node.name, (folds[0] + folds[1]).error(new))
     if bias is not None and layer.bias is not None:
-        _write(layer.bias, new[:, -1].reshape(bias.shape))
+        replace_tensor(layer.bias, new[:, -1].reshape(bias.shape).astype(bias.dtype))
         new = new[:, :-1]
     array = constant_array(layer.weight)
     assert array is not None
-    _write(layer.weight, layer.view.back(new).reshape(array.shape))
-
-
-def _write(value: ir.Value, array: Array) -> None:
-    old = value.const_value
-    assert old is not None
-    value.const_value = ir.tensor(array.astype(old.numpy().dtype), dtype=old.dtype, name=value.name)
+    replace_tensor(layer.weight, layer.view.back(new).reshape(array.shape).astype(array.dtype))

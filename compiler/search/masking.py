@@ -40,9 +40,7 @@ def needs_moments(choice: Choice) -> bool:
 
 
 def _collected(numbers: Numbers, model: Model, sites: Iterable[Site]) -> Mapping[Site, LayerStats]:
-    sources = gram_sources(sites, model.by_name())
-    numbers.collect_grams(sources)
-    return numbers.collect_means(sources)
+    return numbers.collect_moments(gram_sources(sites, model.by_name()))
 
 
 def _has_gram(layer: LayerStats | None) -> bool:

@@ -21,6 +21,7 @@ from lwc.compiler.core.errors import BadInput
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Plan, Range, Site
 from lwc.compiler.core.stats import LayerStats, TensorStats, load_stats, save_stats
+from lwc.compiler.core.threads import one_blas_thread
 from lwc.compiler.data import Calibration
 from lwc.compiler.search.cheap import METHODS, Evidence
 from lwc.compiler.search.cluster import Cluster
@@ -82,10 +83,16 @@ class Numbers:
         """The same from samples without the first ones."""
         return replace(self, calibration=self.calibration.without(count)) if count else self
 
-    def collect_grams(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
+    def collect_moments(self, activations: Mapping[Site, str]) -> Mapping[Site, LayerStats]:
+        """Gram matrices and moments per channel of these sites' activations, put where plans are applied."""
+        self.collect_grams(activations, means=True)
+        return self.collect_means(activations)
+
+    def collect_grams(self, activations: Mapping[Site, str], *, means: bool = False) -> Mapping[Site, LayerStats]:
         """Gram matrices of these sites' activations, and of rows that are looked up, put where plans are applied.
 
         Sites that read one weight get one matrix, the sum of theirs: their weight is rounded, and stored, once.
+        means: moments per channel, too, where neither was known, from the same runs
         """
         stats = self.bench.apply.stats
         groups = sharing_sites(self.bench.model, activations)
@@ -95,8 +102,11 @@ class Numbers:
         tables = tuple(site for site in missing if site.op == "Gather")
         products = {site: name for site, name in missing.items() if site.op != "Gather"}
         if products:
-            found = self._statistics(tuple(products), frozenset(products.values()), gram=True)
-            stats.update({site: replace(stats.get(site, layer), gram=layer.gram) for site, layer in found.items()})
+            means = means and not all(site in stats and _has_means(stats[site]) for site in products)
+            found = self._statistics(tuple(products), frozenset(products.values()), gram=True, channels=means)
+            for site, layer in found.items():
+                known = stats.get(site, layer)
+                stats[site] = layer if means and not _has_means(known) else replace(known, gram=layer.gram)
             for sites in groups:
                 add_up_grams(sites, stats)
         if tables:
@@ -177,10 +187,11 @@ class Numbers:
         path = bench.cache.path("stats", key, ".npz")
         stats = _kept_stats(path)
         if stats is None or any(site not in stats for site in sites):
-            stats = collect(
-                bench.model, sites, self.calibration, self._open, gram=gram, channels=channels,
-                max_memory_bytes=self.max_memory_bytes, progress=lambda done, total: self.each(), values=names,
-            )  # fmt: skip
+            with one_blas_thread():
+                stats = collect(
+                    bench.model, sites, self.calibration, self._open, gram=gram, channels=channels,
+                    max_memory_bytes=self.max_memory_bytes, progress=lambda done, total: self.each(), values=names,
+                )  # fmt: skip
             if path is not None:
                 save_stats(path, stats)
         return stats

@@ -213,9 +213,7 @@ def _collected(
     """Gram matrices and means of what reads these groups, of samples that choices are not compared on."""
     samples = len(numbers.calibration)
     numbers = numbers.apart(compared_on(samples) if samples > 1 else 0)
-    sources = gram_sources(reader_sites(groups, nodes), nodes)
-    numbers.collect_grams(sources)
-    return numbers.collect_means(sources)
+    return numbers.collect_moments(gram_sources(reader_sites(groups, nodes), nodes))
 
 
 def _scaled(loss: float, estimate: float, other: float) -> float:

@@ -32,7 +32,7 @@ from lwc.passes.edit import (
     sole_user,
 )
 from lwc.passes.solvers.removal import refit
-from lwc.passes.sparsity.layer import Floats, Layer, drop_unread, layer_of, write_bias
+from lwc.passes.sparsity.layer import Floats, Layer, drop_unread, layer_of, output_axis, write_bias
 from lwc.passes.sparsity.shrink import replace_tensor, smaller
 
 # Least squares here; whoever applies the plan then solves the layers in order, which takes runs of the model.
@@ -59,7 +59,7 @@ def compensate(
     names: Names,
 ) -> list[Skip]:
     """Solve the consumers of all groups that ask for it; returns what could not be."""
-    skipped = []
+    skipped = list(_quantized(nodes, channels, chosen))
     for consumer in _consumers(nodes, channels, chosen):
         reason = _solve(consumer, shrunk, ctx, names)
         if reason:
@@ -78,6 +78,23 @@ def _consumers(
                 seen.add((slot.node, slot.index))
                 method = "least-squares" if choice.compensation == IN_ORDER else choice.compensation
                 yield _Consumer(nodes[slot.node], slot.index, slot.axis, method, site)
+
+
+def _quantized(
+    nodes: Mapping[str, ir.Node], channels: Channels, chosen: Mapping[Site, Pruned]
+) -> Iterator[Skip]:
+    """Readers that nothing makes up for, since their weight comes in integers."""
+    for site, choice in chosen.items():
+        group = channels.at(site)
+        for slot in group.contracted if group is not None and choice.compensation != "none" else ():
+            if any(_is_integers(value) for value in nodes[slot.node].inputs[:2]):
+                yield Skip(site, f"the weight of '{slot.node}' stays as it is: it is quantized already")
+
+
+def _is_integers(value: ir.Value | None) -> bool:
+    """Whether this is a constant behind a DequantizeLinear."""
+    node = None if value is None else value.producer()
+    return is_op(node, "DequantizeLinear") and node is not None and constant_array(node.inputs[0]) is not None
 
 
 def _solve(consumer: _Consumer, shrunk: Shrunk, ctx: PassContext, names: Names) -> str:
@@ -136,7 +153,7 @@ def _shift(layer: Layer, shift: Floats, shrunk: Shrunk, names: Names) -> None:
     """Add to the bias, [out]: to a constant that is there and is cut later, or a new one, cut as the output is."""
     node, output = layer.node, layer.node.outputs[0]
     rank = len(output.shape) if output.shape is not None else 2
-    axis = 1 if is_op(node, "Conv", "Gemm") else rank - 1 if layer.view.index == 1 else rank - 2
+    axis = output_axis(node, layer.view)
     mask: Any = shrunk.values.get(output, {}).get(axis, slice(None))
     if is_op(node, "Conv", "Gemm"):
         old = input_of(node, 2)

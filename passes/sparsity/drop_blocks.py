@@ -13,10 +13,11 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from lwc.compiler.analysis.blocks import find_blocks
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import Dropped, Site
 from lwc.passes.canonicalize.remove_unused import RemoveUnused
 from lwc.passes.edit import redirect, remove
+from lwc.passes.sparsity.at_sites import at_sites
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,23 @@ class DropBlocks(Pass):
     name: ClassVar[str] = "drop-blocks"
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
-        sites = [site for site, _ in ctx.plan.sites(Dropped)]
-        if not sites:
+        wanted = list(ctx.plan.sites(Dropped))
+        if not wanted:
             return Outcome()
         blocks = {block.site.name: block for block in find_blocks(model)}
         nodes = {node.name: node for node in model.graph}
-        changed: list[Site] = []
-        skipped: list[Skip] = []
-        for site in sites:
+
+        def change(site: Site, choice: Dropped) -> str:
             block = blocks.get(site.name)
             if block is None:
-                skipped.append(Skip(site, "no residual block ends here"))
-            elif not _bypass(nodes[site.name], block.entry):
-                skipped.append(Skip(site, "its result is an output of the model, and so is what it starts from"))
-            else:
-                changed.append(site)
-        if changed:
+                return "no residual block ends here"
+            taken = _bypass(nodes[site.name], block.entry)
+            return "" if taken else "its result is an output of the model, and so is what it starts from"
+
+        outcome = at_sites(wanted, change)
+        if outcome.changed:
             RemoveUnused().rewrite(model, ctx)
-        return Outcome(tuple(changed), tuple(skipped))
+        return outcome
 
 
 def _bypass(add: ir.Node, entry: int) -> bool:

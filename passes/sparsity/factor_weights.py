@@ -16,10 +16,11 @@ import numpy as np
 import onnx_ir as ir
 
 from lwc.compiler.analysis.sites import SITE_KEY, site_of
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import LowRank, Site
 from lwc.passes.edit import Array, Names, add_initializer, is_op, new_node, replace_node
 from lwc.passes.solvers.low_rank import Spectrum, largest_rank
+from lwc.passes.sparsity.at_sites import NO_NODE, at_sites
 from lwc.passes.sparsity.layer import Layer, drop_unread, layer_of, write_bias
 
 FACTORED_KEY = "lwc.factored"  # in the metadata of a node that was made two
@@ -33,20 +34,16 @@ class FactorWeights(Pass):
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
         nodes, names = {node.name or "": node for node in model.graph}, Names(model)
-        changed: list[Site] = []
-        skipped: list[Skip] = []
-        for site, choice in ctx.plan.sites(LowRank):
+
+        def change(site: Site, choice: LowRank) -> str | None:
             node = nodes.get(site.name)
-            if node is not None and FACTORED_KEY in node.metadata_props:
-                continue
-            reason = "the main graph has no node of this name"
-            if node is not None:
-                reason = _factor(node, choice.rank, _free(f"{site.name}.up", nodes), ctx, names)
-            if reason:
-                skipped.append(Skip(site, reason))
-            else:
-                changed.append(site)
-        return Outcome(tuple(changed), tuple(skipped))
+            if node is None:
+                return NO_NODE
+            if FACTORED_KEY in node.metadata_props:
+                return None
+            return _factor(node, choice.rank, _free(f"{site.name}.up", nodes), ctx, names)
+
+        return at_sites(ctx.plan.sites(LowRank), change)
 
 
 def _free(wanted: str, nodes: dict[str, ir.Node]) -> str:

@@ -8,6 +8,7 @@ over the mean of every error.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
@@ -23,16 +24,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """weight: its constant;  grams, means: per group of a convolution, E[x x^T] and E[x], None where not known.
-
-    means: None too where no bias can take over
-    """
+    """weight: its constant;  grams: per group of a convolution, E[x x^T], None where not known"""
 
     node: ir.Node
     weight: ir.Value
     view: WeightView
+    stats: LayerStats | None
     grams: tuple[Floats | None, ...]
-    means: tuple[Floats | None, ...]
+
+    @cached_property
+    def means(self) -> tuple[Floats | None, ...]:
+        """Per group E[x], None where it is not known, does not go with the Gram matrix, or no bias can take over."""
+        return _means(self.node, self.view, self.stats, self.grams)
 
     @property
     def array(self) -> Array:
@@ -67,7 +70,14 @@ def layer_of(node: ir.Node, stats: LayerStats | None) -> Layer | str:
     grams = _grams(node, stats)
     if any(gram is not None and gram.shape[-1] != view.columns for gram in grams) or view.rows % len(grams):
         return "its statistics are of another layer"
-    return Layer(node, value, view, grams, _means(node, view, stats, grams))
+    return Layer(node, value, view, stats, grams)
+
+
+def output_axis(node: ir.Node, view: WeightView) -> int:
+    """The axis of a layer's output that its weight makes."""
+    output = node.outputs[0]
+    rank = len(output.shape) if output.shape is not None else 2
+    return 1 if is_op(node, "Conv", "Gemm") else rank - (1 if view.index == 1 else 2)
 
 
 def write_bias(node: ir.Node, shift: Floats, names: Names) -> ir.Value | None:

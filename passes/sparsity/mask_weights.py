@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from lwc.compiler.analysis.sites import site_of
 from lwc.compiler.core.errors import BadPlan
-from lwc.compiler.core.pass_ import Outcome, Pass, PassContext, Skip
+from lwc.compiler.core.pass_ import Outcome, Pass, PassContext
 from lwc.compiler.core.plan import Masked, Site
 from lwc.passes.edit import Array, Names, add_initializer, is_op
 from lwc.passes.solvers.masks import masked
 from lwc.passes.solvers.patterns import Pattern, pattern_of
+from lwc.passes.sparsity.at_sites import NO_NODE, at_sites
 from lwc.passes.sparsity.layer import Floats, Layer, drop_unread, layer_of, write_bias
 
 MASKED_KEY = "lwc.masked"  # in the metadata of a node whose weight is masked
@@ -35,21 +36,15 @@ class MaskWeights(Pass):
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
         nodes, names = {node.name: node for node in model.graph}, Names(model)
-        changed: list[Site] = []
-        skipped: list[Skip] = []
-        for site, choice in ctx.plan.sites(Masked):
+
+        def change(site: Site, choice: Masked) -> str | None:
             pattern = pattern_of(choice.pattern, choice.density)
             node = nodes.get(site.name)
-            if node is not None and MASKED_KEY in node.metadata_props:
-                continue
-            reason = (
-                "the main graph has no node of this name" if node is None else _mask(node, choice, pattern, ctx, names)
-            )
-            if reason:
-                skipped.append(Skip(site, reason))
-            else:
-                changed.append(site)
-        return Outcome(tuple(changed), tuple(skipped))
+            if node is None:
+                return NO_NODE
+            return None if MASKED_KEY in node.metadata_props else _mask(node, choice, pattern, ctx, names)
+
+        return at_sites(ctx.plan.sites(Masked), change)
 
 
 def _mask(node: ir.Node, choice: Masked, pattern: Pattern, ctx: PassContext, names: Names) -> str:

@@ -25,8 +25,8 @@ from lwc.compiler.core.progress import Silent
 from lwc.compiler.options import CompileOptions
 from lwc.compiler.prepare import Timings, prepare
 from lwc.compiler.search.decide import Decider, Wanted
-from lwc.compiler.search.evaluate import relative_error
 from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.relative_error import relative_error
 from lwc.models import docstrings, zoo
 from lwc.models.tasks import minilm_stories
 

@@ -39,9 +39,9 @@ from lwc.compiler.core.target import host
 from lwc.compiler.options import make_options
 from lwc.compiler.prepare import Prepared, Timings, prepare
 from lwc.compiler.search.deepen import Deepening
-from lwc.compiler.search.evaluate import relative_error
 from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pruning import Pruner
+from lwc.compiler.search.relative_error import relative_error
 from lwc.compiler.search.space import Option, Space
 from lwc.models import digits, zoo
 

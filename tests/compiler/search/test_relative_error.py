@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lwc.compiler.search.evaluate import relative_error
+from lwc.compiler.search.relative_error import relative_error
 
 
 def test_a_single_value_counts_relative_to_itself() -> None:

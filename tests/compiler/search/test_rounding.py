@@ -20,7 +20,8 @@ from lwc.compiler.data import Calibration
 from lwc.compiler.prepare import clean_model
 from lwc.compiler.search import rounding
 from lwc.compiler.search.apply import Applier
-from lwc.compiler.search.evaluate import Workbench, relative_error
+from lwc.compiler.search.evaluate import Workbench
+from lwc.compiler.search.relative_error import relative_error
 from lwc.compiler.search.rounding import choose_roundings, confirmed, needs_gram, sites_to_solve
 from lwc.models import digits
 

@@ -15,8 +15,9 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Plan, Site, Weight4
 from lwc.compiler.search import row_grams as module
 from lwc.compiler.search.decide import Decider, Wanted
-from lwc.compiler.search.evaluate import Workbench, relative_error
+from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.numbers import Numbers
+from lwc.compiler.search.relative_error import relative_error
 from lwc.compiler.search.row_grams import row_grams
 
 RNG = np.random.default_rng(11)

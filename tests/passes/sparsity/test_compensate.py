@@ -147,3 +147,15 @@ def test_a_fork_shares_what_was_solved(statistics: Statistics) -> None:
         PruneChannels().run(fork, context)
     assert len(context.solved) == 1
     assert error(*forks, drawn(model)) == 0.0
+
+
+def test_a_reader_whose_weight_is_quantized_is_named() -> None:
+    model = graph("""(float[N,2,6,6] x) => (float[N,4,6,6] y) <float[8,2,1,1] w1, float[8] b1, int8[4,8,1,1] q, float s>
+        { a = Conv(x, w1, b1) w2 = DequantizeLinear(q, s) y = Conv(a, w2) }""")()
+    for node in model.graph:
+        node.name = node.outputs[0].name
+    infer_shapes(model)
+    pruned, outcome = prune(model, "least-squares", {})
+    assert [skip.reason for skip in outcome.skipped] == ["the weight of 'y' stays as it is: it is quantized already"]
+    assert_valid(pruned)
+    assert not prune(model, "none", {})[1].skipped
