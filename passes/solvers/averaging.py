@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from lwc.passes.solvers.parts import Array, Parts, squares
+from lwc.passes.solvers.parts import Array, Part, Parts, squares
 
 STRAIGHT = 0.9995  # cosines beyond it: the arc is a line, and its sine too small to divide by
 NO_LENGTH = 1e-8
@@ -19,11 +19,14 @@ def linear(parts: Parts, weights: Sequence[float]) -> Iterator[Array]:
     """
     total = sum(weights)
     shares = [weight / total for weight in weights]
-    for part in parts:
+
+    def average(part: Part) -> Array:
         found = part.tensors[0] * part.tensors[0].dtype.type(shares[0])
         for share, tensor in zip(shares[1:], part.tensors[1:], strict=True):
             found += tensor * tensor.dtype.type(share)
-        yield found
+        return found
+
+    return parts.each(average)
 
 
 def slerp(parts: Parts, t: float) -> Iterator[Array]:
@@ -34,13 +37,20 @@ def slerp(parts: Parts, t: float) -> Iterator[Array]:
     Straight where they point almost the same way or away from each other, and from a tensor of zeros at right angles.
     """
     dot = xx = yy = 0.0
-    for part in parts:
-        x, y = part.tensors
-        dot, xx, yy = dot + squares(x, y), xx + squares(x, x), yy + squares(y, y)
+    for xy, x2, y2 in parts.each(_products):
+        dot, xx, yy = dot + xy, xx + x2, yy + y2
     first, second = slerp_shares(dot, math.sqrt(xx), math.sqrt(yy), t)
-    for part in parts:
-        x, y = part.tensors
-        yield x * x.dtype.type(first) + y * y.dtype.type(second)
+    yield from parts.each(lambda part: _weighted(part, first, second))
+
+
+def _products(part: Part) -> tuple[float, float, float]:
+    x, y = part.tensors
+    return squares(x, y), squares(x, x), squares(y, y)
+
+
+def _weighted(part: Part, first: float, second: float) -> Array:
+    x, y = part.tensors
+    return x * x.dtype.type(first) + y * y.dtype.type(second)
 
 
 def slerp_shares(dot: float, norm_x: float, norm_y: float, t: float) -> tuple[float, float]:

@@ -6,16 +6,23 @@ float32, or float64 where the tensors are float64.
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating[Any]]
+from lwc.compiler.core.target import find_target
 
-STRETCH = 1 << 17  # values: a part of each of several models stays in a processor's cache
+Array = NDArray[np.floating[Any]]
+Found = TypeVar("Found")
+
+STRETCH = 1 << 16  # values: a part of each of several models stays in a processor's cache
+_AHEAD = 2  # stretches for each processor to work on before the first is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ def _nothing(read: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """One tensor of every model; iterating yields its stretches, copied, as often as asked.
+    """One tensor of every model; iterating yields its stretches, as often as asked; they are not to be written to.
 
     tensors: of one shape, contiguous;  base: of the same shape, or None
     read: told how many bytes were read, so that pages of mapped files can be given back
@@ -59,18 +66,67 @@ class Parts:
         return np.dtype(np.float64 if self.tensors[0].dtype == np.float64 else np.float32)
 
     def __iter__(self) -> Iterator[Part]:
-        flat = [tensor.reshape(-1) for tensor in self.tensors]
-        base = None if self.base is None else self.base.reshape(-1)
-        width = sum(tensor.itemsize for tensor in flat) + (0 if base is None else base.itemsize)
-        for start in range(0, self.size, self.stretch):
-            span = slice(start, start + self.stretch)
-            copies = tuple(tensor[span].astype(self.dtype) for tensor in flat)
-            yield Part(start, copies, None if base is None else base[span].astype(self.dtype))
-            self.read(width * len(copies[0]))
+        return self.each(lambda part: part)
+
+    def each(self, work: Callable[[Part], Found]) -> Iterator[Found]:
+        """What `work` makes of each stretch, in order; what overflows becomes infinite without a warning.
+
+        All processors work: NumPy lets go of Python's lock.
+        """
+        width = sum(tensor.itemsize for tensor in self.tensors) + (0 if self.base is None else self.base.itemsize)
+        starts = range(0, self.size, self.stretch)
+        done = (self._done(work, start) for start in starts) if len(starts) < 2 else self._shared(work, starts)
+        for start, found in zip(starts, done, strict=True):
+            yield found
+            self.read(width * min(self.stretch, self.size - start))
+
+    def _shared(self, work: Callable[[Part], Found], starts: Sequence[int]) -> Iterator[Found]:
+        pool, waiting = _pool(), deque[Future[Found]]()
+        try:
+            for start in starts:
+                waiting.append(pool.submit(self._done, work, start))
+                if len(waiting) > _AHEAD * _workers():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def _done(self, work: Callable[[Part], Found], start: int) -> Found:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return work(self.part(start))
+
+    def part(self, start: int) -> Part:
+        """The stretch that begins there."""
+        span = slice(start, start + self.stretch)
+        base = None if self.base is None else self._numbers(self.base, span)
+        return Part(start, tuple(self._numbers(tensor, span) for tensor in self.tensors), base)
+
+    def _numbers(self, tensor: NDArray[Any], span: slice) -> Array:
+        """Copied where they lie across words: arithmetic is slow there."""
+        taken = tensor.reshape(-1)[span]
+        return taken.astype(self.dtype, copy=not taken.flags.aligned)
+
+    def sample(self, index: int, step: int) -> Array:
+        """Every so many values of one task vector."""
+        assert self.base is not None
+        x, y = (tensor.reshape(-1)[::step].astype(self.dtype) for tensor in (self.tensors[index], self.base))
+        return x - y
 
     def of(self, index: int) -> Parts:
         """The parts of one model, beside the base."""
         return replace(self, tensors=self.tensors[index : index + 1])
+
+
+@functools.lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_workers(), "stretches")
+
+
+@functools.lru_cache(maxsize=1)
+def _workers() -> int:
+    return max(1, find_target("host").threads)
 
 
 def whole(tensors: Sequence[NDArray[Any]], base: NDArray[Any] | None = None, stretch: int = STRETCH) -> Parts:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lwc.passes.solvers.parts import Array, Parts, squares
+from lwc.passes.solvers.parts import Array, Part, Parts, squares
 from lwc.passes.solvers.task_vectors import sum_of
 
 NO_LENGTH = 1e-6  # least product of lengths that a dot product is divided by
@@ -25,23 +25,27 @@ SINGULAR = 1e-6  # of 1 + (k - 1) c: task vectors that cancel say nothing, and t
 def model_stock(parts: Parts) -> Iterator[Array]:
     """The base of two models or more, moved towards their average as far as their agreement says."""
     ratio = stock_ratio(offset_products(parts))
-    for part in parts:
+
+    def moved(part: Part) -> Array:
         assert part.base is not None
         kind = part.base.dtype.type
         mean = sum_of(part.tensors) / kind(len(part.tensors))
-        yield mean * kind(ratio) + part.base * kind(1.0 - ratio)
+        return mean * kind(ratio) + part.base * kind(1.0 - ratio)
+
+    yield from parts.each(moved)
 
 
 def offset_products(parts: Parts) -> NDArray[np.float64]:
     """<d_i, d_j> of all task vectors, [models, models]."""
     count = len(parts.tensors)
-    found = np.zeros((count, count))
-    for part in parts:
-        offsets = part.offsets()
-        for i, j in combinations(range(count), 2):
-            found[i, j] += squares(offsets[i], offsets[j])
-        found[np.diag_indices(count)] += [squares(offset, offset) for offset in offsets]
-    return found
+
+    def products(part: Part) -> NDArray[np.float64]:
+        found, offsets = np.zeros((count, count)), part.offsets()
+        for i, j in combinations_with_replacement(range(count), 2):
+            found[i, j] = squares(offsets[i], offsets[j])
+        return found
+
+    return sum(parts.each(products), np.zeros((count, count)))
 
 
 def stock_ratio(products: NDArray[np.float64]) -> float:

@@ -12,6 +12,7 @@ went into it. Semantics are those of mergekit 0.1.5, so that recipes carry over.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,12 +20,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lwc.passes.solvers.parts import Array, Parts
+from lwc.passes.solvers.parts import Array, Part, Parts
 
 Mask = NDArray[np.bool_]
 
 L1, DENSITY, NONE = "l1", "density", "none"
 RESCALES = (L1, DENSITY, NONE)
+_SAMPLE = 1 << 16  # values whose sizes say about how large the smallest is that stays
+_DEVIATIONS = 6.0
 _PER_COUNTER = 8  # float32 numbers that Philox draws of one value of its counter
 _NO_LENGTH = 1e-7
 _NO_WEIGHT = 1e-8
@@ -33,8 +36,8 @@ _NO_WEIGHT = 1e-8
 class Thinning(Protocol):
     """Which values of one task vector stay, and what they are multiplied by."""
 
-    def __call__(self, offset: Array, start: int) -> Array:
-        """The stretch of the thinned task vector. start: the place of its first value"""
+    def __call__(self, offset: Array, start: int) -> None:
+        """Thin a stretch of the task vector in place. start: the place of its first value"""
         ...
 
 
@@ -51,17 +54,25 @@ def task_sum(
 
     elect: only values of the elected sign count;  normalize: sums are divided by the weights that went into them
     """
-    for part in parts:
+
+    def added(part: Part) -> Array:
         assert part.base is not None
         offsets = part.offsets()
-        if thinnings is not None:
-            offsets = [thin(offset, part.start) for thin, offset in zip(thinnings, offsets, strict=True)]
         kinds = [offset.dtype.type(weight) for offset, weight in zip(offsets, weights, strict=True)]
-        weighted = [offset * weight for offset, weight in zip(offsets, kinds, strict=True)]
-        total, divisor = _elected(weighted, kinds) if elect else (sum_of(weighted), _divisor(weights))
+        for k, offset in enumerate(offsets):
+            if thinnings is not None:
+                thinnings[k](offset, part.start)
+            if weights[k] != 1.0:
+                offset *= kinds[k]
+        total, divisor = _elected(offsets, kinds) if elect else (sum_of(offsets), _divisor(weights))
         if normalize:
             total /= divisor
-        yield part.base + total * total.dtype.type(scale)
+        if scale != 1.0:
+            total *= total.dtype.type(scale)
+        total += part.base
+        return total
+
+    return parts.each(added)
 
 
 def sum_of(arrays: Sequence[Array]) -> Array:
@@ -78,14 +89,24 @@ def _divisor(weights: Sequence[float]) -> Any:
 
 
 def _elected(weighted: Sequence[Array], weights: Sequence[Any]) -> tuple[Array, Array]:
-    """Sum of the values that have the sign of the sum of all (of zero: positive), and of their weights."""
-    positive = sum_of(weighted) >= 0
-    total, divisor = np.zeros_like(weighted[0]), np.zeros_like(weighted[0])
+    """Sum of the values that have the sign of the sum of all (of zero: positive), and of their weights.
+
+    The others become zero. By bits: np.where takes 10 times as long where signs are random.
+    """
+    total = sum_of(weighted)
+    positive = total >= 0
+    negative = ~positive
+    total.fill(0)
+    divisor = np.zeros_like(total)
     for array, weight in zip(weighted, weights, strict=True):
-        agrees = np.where(positive, array > 0, array < 0)
-        total += array * agrees
-        divisor += agrees * weight
-    divisor[divisor == 0] = 1
+        agrees, below = array > 0, array < 0
+        agrees &= positive
+        below &= negative
+        agrees |= below
+        array *= agrees
+        total += array
+        divisor += agrees if weight == 1 else agrees * weight
+    divisor += divisor == 0
     return total, divisor
 
 
@@ -96,12 +117,14 @@ class Trim:
     threshold: float
     last: int
 
-    def __call__(self, offset: Array, start: int) -> Array:
-        return offset * self.mask(offset, start)
+    def __call__(self, offset: Array, start: int) -> None:
+        offset *= self.mask(offset, start)
 
     def mask(self, offset: Array, start: int) -> Mask:
         """Of a stretch that begins at `start`."""
         size = np.abs(offset)
+        if self.last >= start + size.size - 1:
+            return size >= self.threshold
         found: Mask = size > self.threshold
         if self.last >= start:
             found |= (size == self.threshold) & (np.arange(start, start + size.size) <= self.last)
@@ -110,27 +133,61 @@ class Trim:
 
 def trim(parts: Parts, index: int, density: float) -> Trim:
     """Keep the int(density * n) largest values of one task vector, at least one; of equal ones the first."""
-    size = parts.size
-    if density >= 1.0 or not size:
-        return Trim(-1.0, size)
+    if density >= 1.0 or not parts.size:
+        return Trim(-1.0, parts.size)
     if density <= 0.0:
         return Trim(np.inf, -1)
-    kept = max(1, int(density * size))
-    sizes = np.empty(size, parts.dtype)
-    for part in parts.of(index):
-        sizes[part.start : part.start + part.tensors[0].size] = np.abs(part.offsets()[0])
-    sizes.partition(size - kept)
-    threshold = sizes[size - kept]
-    missing = kept - int(np.count_nonzero(sizes[size - kept :] > threshold))
-    if not (sizes[: size - kept] == threshold).any():
-        return Trim(float(threshold), size)
-    return Trim(float(threshold), _place_of(parts.of(index), threshold, missing))
+    kept = max(1, int(density * parts.size))
+    one = parts.of(index)
+    above, near = _candidates(one, *_bracket(one, kept))
+    if not above < kept <= above + near.size:
+        above, near = _candidates(one, 0.0, np.inf)
+    place = near.size - (kept - above)
+    near.partition(place)
+    threshold = near[place]
+    equal, larger = (int(np.count_nonzero(test)) for test in (near == threshold, near > threshold))
+    missing = kept - above - larger
+    return Trim(float(threshold), parts.size if missing == equal else _place_of(one, threshold, missing))
+
+
+def _bracket(parts: Parts, kept: int) -> tuple[float, float]:
+    """Two sizes between which the smallest that stays almost surely is, from a sample; all sizes where there are few.
+
+    The rank of a value in a sample of n deviates by sqrt(p (1 - p) n).
+    """
+    step = parts.size // _SAMPLE
+    if step < 2:
+        return 0.0, np.inf
+    sizes = np.sort(np.abs(parts.sample(0, step)))
+    share = 1.0 - kept / parts.size
+    place, reach = share * sizes.size, 1.0 + _DEVIATIONS * np.sqrt(share * (1.0 - share) * sizes.size)
+    low, high = int(place - reach), int(place + reach)
+    return float(sizes[low]) if low >= 0 else 0.0, float(sizes[high]) if high < sizes.size else np.inf
+
+
+def _candidates(parts: Parts, low: float, high: float) -> tuple[int, Array]:
+    """How many sizes of one task vector are above `high`, and those from `low` to `high`."""
+
+    def look(part: Part) -> tuple[int, Array]:
+        size = _sizes(part)
+        above = size > high
+        others = size < low
+        others |= above
+        return int(np.count_nonzero(above)), size[~others]  # NaN, the largest, is in neither
+
+    above, near = zip(*parts.each(look), strict=True)
+    return sum(above), np.concatenate(near)
+
+
+def _sizes(part: Part) -> Array:
+    (offset,) = part.offsets()
+    return np.abs(offset, out=offset)
 
 
 def _place_of(parts: Parts, threshold: float, count: int) -> int:
     """The place of the count-th value of just that size."""
     for part in parts:
-        found = np.flatnonzero(np.abs(part.offsets()[0]) == threshold)
+        found = np.flatnonzero(_sizes(part) == threshold)
         if len(found) >= count:
             return part.start + int(found[count - 1])
         count -= len(found)
@@ -145,9 +202,9 @@ class Drop:
     density: float
     factor: float = 1.0
 
-    def __call__(self, offset: Array, start: int) -> Array:
-        kept: Array = offset * self.mask(start, offset.size) * offset.dtype.type(self.factor)
-        return kept
+    def __call__(self, offset: Array, start: int) -> None:
+        offset *= self.mask(start, offset.size)
+        offset *= offset.dtype.type(self.factor)
 
     def mask(self, start: int, count: int) -> Mask:
         """Of the values from `start` on: the same however the tensor is cut."""
@@ -175,11 +232,13 @@ def _factor(parts: Parts, plain: Drop, rescale: str | float) -> float:
         return 1.0 / plain.density
     if not isinstance(rescale, str):
         return 1.0 / rescale
-    before = after = 0.0
-    for part in parts:
-        size = np.abs(part.offsets()[0])
-        before += float(size.sum(dtype=np.float64))
-        after += float(size[plain.mask(part.start, size.size)].sum(dtype=np.float64))
+
+    def sums(part: Part) -> tuple[float, float]:
+        size = _sizes(part)
+        kept = size * plain.mask(part.start, size.size)
+        return float(size.sum(dtype=np.float64)), float(kept.sum(dtype=np.float64))
+
+    before, after = (math.fsum(each) for each in zip(*parts.each(sums), strict=True))
     return 1.0 if min(before, after) < _NO_LENGTH else before / after
 
 

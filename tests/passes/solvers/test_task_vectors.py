@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lwc.passes.solvers.parts import Parts, gathered, whole
-from lwc.passes.solvers.task_vectors import DENSITY, L1, NONE, Drop, draw_key, drop, task_sum, trim
+from lwc.passes.solvers.task_vectors import DENSITY, L1, NONE, Drop, Thinning, draw_key, drop, task_sum, trim
 
 Floats = NDArray[np.float32]
 models = st.integers(0, 2**20).map(lambda seed: drawn(seed))
@@ -24,6 +24,12 @@ def drawn(seed: int, count: int = 3, size: int = 61) -> list[Floats]:
 
 def parts_of(arrays: Sequence[Floats], stretch: int = 8) -> Parts:
     return whole(arrays[1:], arrays[0], stretch)
+
+
+def thinned_by(thin: Thinning, offset: Floats) -> Floats:
+    found = offset.copy()
+    thin(found, 0)
+    return found
 
 
 def merged_by_ties(arrays: Sequence[Floats], weights: Sequence[float], density: float) -> Floats:
@@ -72,6 +78,24 @@ def test_trimming_keeps_exactly_so_many(values: list[float], density: float, str
     assert kept == max(1, int(density * 12))
 
 
+@given(st.integers(0, 2**20), st.sampled_from([0.001, 0.2, 0.5, 0.97]), st.sampled_from([1, 3, 1000]))
+@settings(max_examples=20)
+def test_a_sample_of_a_large_tensor_does_not_change_what_is_kept(seed: int, density: float, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    offset = np.sort(np.round(rng.standard_normal(1 << 18) * levels).astype(np.float32))
+    thin = trim(whole([offset], np.zeros_like(offset), 1 << 15), 0, density)
+    largest = np.argsort(-np.abs(offset), kind="stable")[: int(density * offset.size)]
+    assert np.array_equal(np.flatnonzero(thin.mask(offset, 0)), np.sort(largest))
+
+
+def test_sizes_that_a_sample_misses_are_found() -> None:
+    offset = np.zeros(1 << 18, np.float32)
+    offset[1::4] = np.arange(1 << 16) + 1.0
+    thin = trim(whole([offset], np.zeros_like(offset), 1 << 15), 0, 0.1)
+    kept = int(0.1 * (1 << 18))
+    assert np.array_equal(np.flatnonzero(thin.mask(offset, 0)), 1 + 4 * np.arange((1 << 16) - kept, 1 << 16))
+
+
 @given(models)
 def test_one_model_that_is_kept_whole_is_itself(arrays: list[Floats]) -> None:
     np.testing.assert_allclose(merged_by_ties(arrays[:2], [1.0], 1.0), arrays[1], rtol=1e-5, atol=1e-6)
@@ -106,7 +130,7 @@ def test_dare_keeps_the_mean_of_every_value(density: float) -> None:
     draws = 4000
     offset = np.array([1.0, -2.0, 0.25, 8.0], np.float32)
     parts = whole([offset], np.zeros(4, np.float32))
-    thinned = [drop(parts, 0, density, draw_key(seed, "w", 0), DENSITY)(offset, 0) for seed in range(draws)]
+    thinned = [thinned_by(drop(parts, 0, density, draw_key(seed, "w", 0), DENSITY), offset) for seed in range(draws)]
     deviation = np.abs(offset) * np.sqrt((1 - density) / density / draws)
     assert (np.abs(np.mean(thinned, axis=0) - offset) < 5 * deviation).all()
 
@@ -116,14 +140,14 @@ def test_the_sum_of_sizes_stays_with_l1(arrays: list[Floats], density: float) ->
     parts = parts_of(arrays)
     thin = drop(parts, 1, density, draw_key(3, "w", 1), L1)
     offset = arrays[2] - arrays[0]
-    assert np.abs(thin(offset, 0)).sum() == pytest.approx(np.abs(offset).sum(), rel=1e-4)
+    assert np.abs(thinned_by(thin, offset)).sum() == pytest.approx(np.abs(offset).sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("rescale", "factor"), [(NONE, 1.0), (DENSITY, 4.0), (0.5, 2.0)])
 def test_what_stays_is_multiplied_as_asked(rescale: str | float, factor: float) -> None:
     ones = np.ones(200, np.float32)
     thin = drop(whole([ones], np.zeros(200, np.float32)), 0, 0.25, 7, rescale)
-    assert set(thin(ones, 0).tolist()) == {0.0, factor}
+    assert set(thinned_by(thin, ones).tolist()) == {0.0, factor}
 
 
 def test_a_density_of_zero_leaves_the_base() -> None:
