@@ -62,6 +62,17 @@ def all_samples(job: Job) -> tuple[Calibration, ...]:
     return (first, *(samples_of(job, k) for k in range(1, len(models_of(job))))) if len(job.calib) > 1 else (first,)
 
 
+def samples_by_model(job: Job) -> tuple[Calibration, ...]:
+    """`samples_of` every model, opened once where all look at the same ones."""
+    found = all_samples(job)
+    return found if len(found) > 1 else found * len(models_of(job))
+
+
+def notes_of(job: Job) -> tuple[str, ...]:
+    """What the user is to know of the samples."""
+    return () if job.calib else (SYNTHETIC,)
+
+
 def metric_of(job: Job, samples: Sequence[Calibration]) -> object:
     """The metric asked for, else top1. Raises UsageError where there is none, and no labels for top1."""
     if job.metric is not None:

@@ -15,7 +15,8 @@ _HOME = "lwc.compiler.merging"
 class Method:
     """base: takes a common one;  fewest, most: models besides it;  module: of lwc.compiler.merging, if it needs data
 
-    settings: of a recipe, those that it looks at; a method with a module says so itself
+    settings: of a recipe, those that it looks at
+    tidies: the merged model has the tidied form of the first, and the method sees to masks itself
     """
 
     summary: str
@@ -24,6 +25,7 @@ class Method:
     most: int | None = None
     module: str | None = None
     settings: frozenset[str] = frozenset({"weights"})
+    tidies: bool = False
 
     @property
     def available(self) -> bool:
@@ -34,6 +36,8 @@ class Method:
 _SUMS = frozenset({"weights", "scale", "normalize"})
 _THINNED = _SUMS | {"density"}
 _DROPPED = _THINNED | {"rescale"}
+_SCALED = frozenset({"weights", "scale"})
+_SOLVED = frozenset({"weights", "shrink", "in_order"})
 
 METHODS = {
     "linear": Method("weighted average"),
@@ -43,14 +47,16 @@ METHODS = {
     "dare": Method("random changes that make up for the rest", base=True, fewest=1, settings=_DROPPED),
     "dare-ties": Method("random changes, of the sign that most agree on", base=True, fewest=1, settings=_DROPPED),
     "model-stock": Method("towards the average, as far as the models agree", base=True, settings=frozenset()),
-    "soup": Method("greedy average, each model kept only where the metric gains", module="soup"),
+    "soup": Method(
+        "greedy average, each model kept only where the metric gains", module="soup", settings=frozenset({"learned"})
+    ),
     "fisher": Method("average weighted by importance", module="fisher"),
-    "regmean": Method("least squares over each layer's inputs", module="regmean"),
-    "opcm": Method("orthogonal projection, one model at a time", base=True, module="opcm"),
-    "adamerging": Method("coefficients of least entropy", base=True, module="adamerging"),
+    "regmean": Method("least squares over each layer's inputs", module="regmean", settings=_SOLVED),
+    "opcm": Method("orthogonal projection, one model at a time", base=True, module="opcm", settings=_SCALED),
+    "adamerging": Method("coefficients of least entropy", base=True, module="adamerging", settings=frozenset()),
     "bcwi": Method("between old and new, with the fewest negative flips", most=2, module="bcwi"),
-    "rebasin": Method("channels permuted to match, then averaged", module="rebasin"),
-    "pleas": Method("channels permuted to match, then least squares", module="pleas"),
+    "rebasin": Method("channels permuted to match, then averaged", module="rebasin", tidies=True),
+    "pleas": Method("channels permuted to match, then least squares", module="pleas", tidies=True),
 }
 
 

@@ -7,6 +7,9 @@
     scale = 1.0
     rescale = "l1"                  # "density", "none" or a number q
     normalize = true
+    shrink = 0.9                    # of regmean
+    in_order = false                # of regmean: each layer for what those before it give, once merged
+    learned = false                 # of soup
     seed = 0
     partial = false
 
@@ -27,6 +30,7 @@ from typing import Any
 
 from lwc.compiler.core.errors import UsageError
 from lwc.compiler.merging.methods import KEEP, METHODS, find_method
+from lwc.passes.solvers.regmean import SHRINK
 from lwc.passes.solvers.task_vectors import L1, RESCALES
 
 if sys.version_info >= (3, 11):
@@ -42,6 +46,7 @@ class Settings:
     weights: one of each model, (): equal ones;  density: what stays of task vectors, one for all or one of each model
     scale: of the sum of task vectors;  rescale: what DARE does about what it drops
     normalize: divide by the weights that went in, None: as the method does by itself (TIES does)
+    shrink: of Gram matrices, what their entries off the diagonal are multiplied by
     """
 
     method: str = "linear"
@@ -50,6 +55,7 @@ class Settings:
     scale: float = 1.0
     rescale: str | float = L1
     normalize: bool | None = None
+    shrink: float = SHRINK
 
     def __post_init__(self) -> None:
         if self.method != KEEP:
@@ -57,6 +63,7 @@ class Settings:
         _check_numbers("weights", self.weights)
         _check_numbers("density", self.density, low=0.0, high=1.0)
         _check_numbers("scale", (self.scale,))
+        _check_numbers("shrink", (self.shrink,), low=0.0, high=1.0)
         if isinstance(self.rescale, str):
             if self.rescale not in RESCALES:
                 raise UsageError(f"Unknown rescale '{self.rescale}'.", f"It is {', '.join(RESCALES)}, or a number.")
@@ -70,6 +77,8 @@ class Settings:
         shares = self.weights or (1.0,) * models
         if self.method in ("linear", "slerp") and math.isclose(sum(shares), 0.0, abs_tol=1e-8):
             raise UsageError(f"'{self.method}' divides by the sum of the weights, which is zero.")
+        if self.method in ("regmean", "fisher") and (min(shares) < 0.0 or sum(shares) <= 0.0):
+            raise UsageError(f"'{self.method}' takes no negative weights, and one above zero.")
         return shares
 
     def densities(self, models: int) -> tuple[float, ...]:
@@ -92,13 +101,18 @@ class Override:
 
 @dataclass(frozen=True)
 class Recipe:
-    """settings: of all parameters;  overrides: the last that fits counts;  partial: what has no counterpart is kept"""
+    """settings: of all parameters;  overrides: the last that fits counts;  partial: what has no counterpart is kept
+
+    in_order: layers are solved one after the other;  learned: weights of a soup are looked for
+    """
 
     settings: Settings = field(default_factory=Settings)
     overrides: tuple[Override, ...] = ()
     base: Path | None = None
     seed: int = 0
     partial: bool = False
+    in_order: bool = False
+    learned: bool = False
 
     def of(self, name: str) -> Settings:
         """The settings of one parameter."""
@@ -113,10 +127,9 @@ class Recipe:
             settings.densities(models)
         methods = {settings.method for settings in (self.settings, *overridden)} - {KEEP}
         read = {setting for name in methods for setting in METHODS[name].settings}
-        if any(METHODS[name].module is not None for name in methods):
-            return
         for name in _OF_METHODS:
-            if getattr(self.settings, name) != getattr(Settings(), name) and name not in read:
+            owner, default = (self, Recipe()) if name in _GENERAL else (self.settings, Settings())
+            if getattr(owner, name) != getattr(default, name) and name not in read:
                 raise UsageError(f"'{self.settings.method}' has no {name}.", "Leave it out.")
 
     def check_patterns(self, names: Iterable[str]) -> None:
@@ -131,8 +144,8 @@ class Recipe:
 
 
 _SETTINGS = tuple(option.name for option in fields(Settings))
-_OF_METHODS = ("weights", "density", "scale", "rescale", "normalize")
-_GENERAL = ("base", "seed", "partial")
+_OF_METHODS = ("weights", "density", "scale", "rescale", "normalize", "shrink", "in_order", "learned")
+_GENERAL = ("base", "seed", "partial", "in_order", "learned")
 _NUMBERS = ("weights", "density")
 
 
@@ -181,7 +194,7 @@ def _value(name: str, value: Any, known: tuple[str, ...]) -> Any:
     if name in _NUMBERS:
         numbers = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_typed(name, number, (int, float), "a number, or a list of them") for number in numbers)
-    if name in ("partial", "normalize"):
+    if name in ("partial", "normalize", "in_order", "learned"):
         return _typed(name, value, (bool,), "true or false")
     if name == "seed":
         return _typed(name, value, (int,), "a whole number")
