@@ -156,8 +156,10 @@ class Channels:
         return Shrunk(constants, self._sizes(kept), numbered, defaults, values)
 
     def reads(self) -> Iterator[tuple[ir.Node, int, list[Lying]]]:
-        """Every read of an initializer by the main graph, and the groups on its axes."""
-        return ((node, index, self._lying(axes)) for (node, index), axes in self._walk.constants.items())
+        """Every read of an initializer by the main graph, and the groups on its axes; not of numbers of positions."""
+        numbers = {(item.node, item.index) for item in self._walk.numbered}
+        constants = self._walk.constants.items()
+        return ((*place, self._lying(axes)) for place, axes in constants if place not in numbers)
 
     def on(self, value: ir.Value) -> list[Lying]:
         """The groups on the axes of what a node makes."""

@@ -18,9 +18,12 @@ from lwc.compiler.core.storage import data_files
 from lwc.compiler.merging.align import Aligned, DoesNotMatch, Group, Missing, align
 from lwc.compiler.merging.curve import Curve
 from lwc.compiler.merging.elementwise import merge_group
+from lwc.compiler.merging.job import Job as Job
+from lwc.compiler.merging.masks import keep_masks
 from lwc.compiler.merging.methods import KEEP, METHODS, check_inputs
 from lwc.compiler.merging.recipe import Recipe, make_recipe
 from lwc.compiler.merging.roles import Role
+from lwc.compiler.merging.statistics import reestimate
 from lwc.compiler.merging.stream import streamed, write_merged
 
 AVERAGED = "average"
@@ -61,44 +64,33 @@ class Merged:
     curves: tuple[Curve, ...] = ()
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a method that looks at data gets: `merge(job) -> (model, notes)` of its module in this package.
-
-    aligned: the base first, where there is one;  calib: as the user gave it, one for all or one of each model
-    curves: filled by methods that try coefficients
-    """
-
-    aligned: Aligned
-    recipe: Recipe
-    based: bool
-    calib: tuple[object, ...]
-    metric: object | None
-    progress: Progress
-    curves: list[Curve] = field(default_factory=list)
-
-
 class DataMethod(Protocol):
     def merge(self, job: Job) -> tuple[Model, Sequence[str]]: ...
 
 
 def merge(
-    models: Sequence[Openable],
+    models: Sequence[Openable] | Openable,
     out: str | os.PathLike[str] | None = None,
     *,
     base: Openable | None = None,
     recipe: str | os.PathLike[str] | Recipe | None = None,
     calib: Sequence[object] = (),
     metric: object | None = None,
+    lora: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
     **settings: Any,
 ) -> Merged:
-    """Merge models of one architecture and write the result to `out`.
+    """Merge models of one architecture, or fold adapters into one model, and write the result to `out`.
 
+    lora: files of PEFT adapters, or their folders; of the settings `scale` and `partial` count then
     settings: those of `lwc.compiler.merging.recipe`: method, weights, density, scale, rescale, normalize, seed, partial
     Raises UsageError, NotAModel and its like, DoesNotMatch where parameters have no counterpart and partial is not set.
     """
     start, told = time.perf_counter(), progress or Silent()
+    models = [models] if isinstance(models, (str, os.PathLike, Model)) else models
+    if lora:
+        others = {"base": base, "recipe": recipe, "calib": calib or None, "metric": metric}
+        return import_module(f"{__package__}.lora").merge_adapters(models, lora, out, {**others, **settings}, told)  # type: ignore[no-any-return]
     plan = recipe if isinstance(recipe, Recipe) else make_recipe(settings, Path(recipe) if recipe is not None else None)
     if isinstance(recipe, Recipe) and settings:
         raise UsageError("Settings are given beside a recipe that holds them.", "Leave out one.")
@@ -111,10 +103,13 @@ def merge(
     plan.check_patterns(group.name for group in aligned.groups)
     job = Job(aligned, plan, root is not None, tuple(calib), metric, told)
     model, notes = _merged(job)
+    if not METHODS[plan.settings.method].tidies:
+        notes = (*notes, *keep_masks(model, aligned, plan, job.based))
+    model, estimated = reestimate(job, model)
     if out is not None:
         told.stage("Merging", len(aligned.groups))
         write_merged(model, Path(out), external=bool(data_files(opened[0].ir)))
-    return _report(job, model, (*_notes(aligned, plan), *notes), out, start)
+    return _report(job, model, (*_notes(aligned, plan, estimated), *notes), out, start)
 
 
 def _check(plan: Recipe, models: int, based: bool) -> None:
@@ -151,10 +146,12 @@ def _merged(job: Job) -> tuple[Model, Sequence[str]]:
     return streamed(job.aligned, merged, base=job.based, on_merged=lambda _: job.progress.advance()), ()
 
 
-def _notes(aligned: Aligned, plan: Recipe) -> Iterator[str]:
+def _notes(aligned: Aligned, plan: Recipe, estimated: int) -> Iterator[str]:
     statistics = sum(group.role is Role.STATISTIC for group in aligned.groups)
-    if statistics:
-        yield f"{statistics} batch statistics were averaged: estimate them anew where accuracy suffers."
+    if estimated:
+        yield f"The batch statistics of {estimated} normalizations were estimated anew on the samples."
+    elif statistics:
+        yield f"{statistics} batch statistics were averaged: with --calib they are estimated anew."
     if aligned.cleaned:
         yield "The models matched after undoing fusions that differ; the result is in the cleaned form."
     if aligned.guessed:

@@ -8,10 +8,21 @@ import pytest
 
 from lwc.compiler.analysis.channels import Channels, find_channels
 from lwc.compiler.analysis.shapes import infer_shapes
+from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.plan import Plan, Pruned
+from lwc.compiler.core.progress import Silent
 from lwc.compiler.core.target import NAMED
-from lwc.compiler.testing import DEEP_FP32, assert_valid, disagreement, run_onnxruntime, without_channels
+from lwc.compiler.merging.align import align
+from lwc.compiler.merging.frame import framed
+from lwc.compiler.testing import (
+    DEEP_FP32,
+    assert_equivalent,
+    assert_valid,
+    disagreement,
+    run_onnxruntime,
+    without_channels,
+)
 from lwc.models import tiny
 from lwc.models.tiny.text import graph
 from lwc.passes.sparsity.prune_channels import PruneChannels
@@ -381,3 +392,16 @@ def test_removing_is_zeroing(name: str) -> None:
         if group.exact:
             wanted = run_onnxruntime(ir.to_proto(without_channels(model, channels, removed)), feeds)
             assert not (why := disagreement(list(wanted), list(found), DEEP_FP32)), f"{group.site}: {why}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shuffled_channels_compute_the_same(name: str) -> None:
+    build, groups = CASES[name]
+    model = Model(named(build()), name)
+    if "dequantized" in name:
+        pytest.skip("codes are not merged")
+    frame = framed(align([model, model], Silent()), Silent())
+    rng = np.random.default_rng(0)
+    other = frame.fitted(1, {group: rng.permutation(size) for group, size in frame.sizes.items()})
+    assert len(frame.sizes) >= min(1, len(groups))
+    assert_equivalent(frame.model.ir, other.ir, tiny.feeds(model.ir), DEEP_FP32)

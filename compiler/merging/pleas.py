@@ -1,0 +1,194 @@
+"""Channels permuted to match, then least squares (Nasery, Hayase, Koh, Oh 2024, "PLeaS - Merging Models with
+Permutations and Least Squares").
+
+The average of permuted models is solved layer by layer, from the first on: each weight toward the average of what that
+layer gives in the models,
+
+    min  E || W x' + b - sum_k w_k (W_k x_k + b_k) ||^2  +  r m || W - W' ||^2
+
+x_k: its inputs in the k-th permuted model;  x': its inputs in the merged one, with all layers before it solved (the
+paper takes the average of the x_k, and leaves errors of earlier layers to later ones);  W': the average;  r, m: as in
+passes/solvers/toward.py. No labels, no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from lwc.compiler.analysis.rows import Rows, rows_of
+from lwc.compiler.analysis.sites import macs
+from lwc.compiler.analysis.units import Unit, unit_of
+from lwc.compiler.core.accumulate import GRAM_FEATURES
+from lwc.compiler.core.backend import Feeds
+from lwc.compiler.core.model import Model
+from lwc.compiler.core.skeleton import initialized
+from lwc.compiler.merging.align import Aligned
+from lwc.compiler.merging.evidence import SYNTHETIC, all_samples, named_for, open_session
+from lwc.compiler.merging.layers import Layer, find_layers
+from lwc.compiler.merging.masks import keep_masks
+from lwc.compiler.merging.merge import Job
+from lwc.compiler.merging.methods import KEEP
+from lwc.compiler.merging.rebasin import averaged, notes_of, ordered
+from lwc.passes.solvers.permutation import Array
+from lwc.passes.solvers.toward import Floats, Pairs, solved_toward
+
+MULTIPLY_ADDS = 4e12  # of all the runs together: a minute or two on two cores
+FEWEST, MOST = 8, 512  # samples
+ROWS_PER_INPUT = 6  # that a layer is solved on, of all samples together
+FEWEST_ROWS = 4096
+TOGETHER = 16  # samples whose rows are multiplied at once: products of few rows are bound by memory
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A layer to solve. read: the value it multiplies;  weight, bias: places among the initializers"""
+
+    layer: Layer
+    node: ir.Node
+    rows: Rows
+    read: ir.Value
+    weight: int
+    bias: int | None
+
+    @property
+    def columns(self) -> int:
+        """Inputs, and the constant 1 that a bias multiplies."""
+        return self.layer.view.columns + (self.bias is not None)
+
+    def matrices(self, tensors: Mapping[int, Array]) -> list[Floats]:
+        """[out, in] of every group of a convolution, the bias as the last column."""
+        found = [matrix.astype(np.float64) for matrix in self.layer.matrices(tensors[self.weight])]
+        if self.bias is None:
+            return found
+        biases = np.split(tensors[self.bias].astype(np.float64).reshape(-1, 1), len(found))
+        return [np.concatenate(pair, axis=1) for pair in zip(found, biases, strict=True)]
+
+    def inputs(self, value: Array, most: int, seed: int) -> Array:
+        """[groups, n, in] of an activation, with the constant."""
+        rows = self.rows.of(value, most, np.random.default_rng(seed))
+        rows = rows if rows.ndim == 3 else rows[None]
+        return rows if self.bias is None else np.pad(rows, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
+
+
+def merge(job: Job) -> tuple[Model, Sequence[str]]:
+    """The average of the models in the tidied graph of the first, its layers solved."""
+    frame, orders = ordered(job)
+    aligned = frame.fits(orders)
+    merged = _made(averaged(job, aligned))
+    samples = all_samples(job)
+    steps = [step for step in _steps(aligned) if job.recipe.of(step.layer.group.name).method != KEEP]
+    feeds = [one for each in samples for one in named_for(each, frame.model).feeds()]
+    feeds = feeds[:: max(1, len(feeds) // _affordable(frame.model, len(steps), len(feeds)))]
+    job.progress.stage("Least squares", len(steps))
+    solved = 0
+    for step in steps:
+        solved += _solve(step, merged, aligned.models, job.recipe.settings.shares(len(aligned.models)), feeds)
+        job.progress.advance()
+    told = f"{solved} of {len(steps)} layers were solved toward what they give in the models, on {len(feeds)} samples."
+    masks = keep_masks(merged, aligned, job.recipe, based=False)
+    return merged, [*notes_of(frame, orders), told, *masks, *([] if job.calib else [SYNTHETIC])]
+
+
+def _made(model: Model) -> Model:
+    """The model with its tensors in memory, instead of made each time they are asked for."""
+    for value, tensor in list(initialized(model.ir)):
+        value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+    return model
+
+
+def _steps(aligned: Aligned) -> Iterator[_Step]:
+    """In the order of the graph. Weights that several layers read stay as they are."""
+    model = aligned.models[0]
+    place = {value: at for at, (value, _) in enumerate(initialized(model.ir))}
+    merged = {group.value for group in aligned.groups}
+    by_node = {layer.readers[0][0]: layer for layer in find_layers(aligned).values() if len(layer.readers[0]) == 1}
+    for node in model.graph:
+        layer, found = by_node.get(node), rows_of(node)
+        if layer is None or found is None or layer.view.columns > GRAM_FEATURES:
+            continue
+        read, unit = node.inputs[found[0]], unit_of(node)
+        plain = all(node.attributes.get_float(factor, 1.0) == 1.0 for factor in ("alpha", "beta"))
+        bias = unit.bias if isinstance(unit, Unit) and unit.weight == layer.view.index else None
+        own = bias is not None and len(bias.uses()) == 1 and bias in merged and bias.const_value is not None
+        fits = own and bias is not None and bias.const_value is not None and bias.const_value.size == layer.view.rows
+        if plain and read is not None:
+            yield _Step(layer, node, found[1], read, place[layer.group.value], place[bias] if fits and bias else None)
+
+
+def _affordable(model: Model, layers: int, samples: int) -> int:
+    """Samples that the multiply-adds allow: every layer runs all models once."""
+    work = max(1, sum(macs(node) for node in model.graph) * layers)
+    return max(1, min(samples, max(FEWEST, min(MOST, int(MULTIPLY_ADDS / work)))))
+
+
+def _solve(
+    step: _Step, merged: Model, models: Sequence[Model], shares: Sequence[float], feeds: Sequence[Feeds]
+) -> bool:
+    """Give the layer the weight and the bias that are better on samples unseen; returns whether there are any."""
+    values, tensors = [value for value, _ in initialized(merged.ir)], _tensors(step, merged)
+    now = step.matrices(tensors)
+    folds = _pairs(step, merged, models, shares, feeds)
+    found = [solved_toward(matrix, (one, other)) for matrix, one, other in zip(now, *folds, strict=True)]
+    if all(new is None for new in found):
+        return False
+    new = [old if one is None else one for old, one in zip(now, found, strict=True)]
+    if step.bias is not None:
+        _write(values[step.bias], np.concatenate([one[:, -1] for one in new]).reshape(tensors[step.bias].shape))
+        new = [one[:, :-1] for one in new]
+    _write(values[step.weight], step.layer.tensor(new))
+    return True
+
+
+def _pairs(
+    step: _Step, merged: Model, models: Sequence[Model], shares: Sequence[float], feeds: Sequence[Feeds]
+) -> tuple[list[Pairs], list[Pairs]]:
+    """By group of a convolution, inputs as the merged model has them and outputs as the models have them.
+
+    Every other sample is of the second fold.
+    """
+    most = max(1, max(FEWEST_ROWS, ROWS_PER_INPUT * step.columns) // len(feeds))
+    runs = [_value_of(model, step.read) for model in (merged, *models)]
+    matrices = [step.matrices(_tensors(step, model)) for model in models]
+    folds = tuple([Pairs.none(len(one), step.columns) for one in matrices[0]] for _ in range(2))
+    for fold, together in _turns(feeds):
+        rows = [[step.inputs(run(sample), most, number) for number, sample in together] for run in runs]
+        given, *seen = (np.concatenate(parts, axis=1) for parts in rows)
+        for k, pairs in enumerate(folds[fold]):
+            wanted = sum(share * (x[k] @ one[k].T) for share, x, one in zip(shares, seen, matrices, strict=True))
+            pairs.add(given[k], wanted / sum(shares))
+    return folds[0], folds[1]
+
+
+def _turns(feeds: Sequence[Feeds]) -> Iterator[tuple[int, list[tuple[int, Feeds]]]]:
+    """Samples with their numbers, some at a time, and the fold that they are of."""
+    numbered = list(enumerate(feeds))
+    for fold in (0, 1):
+        mine = numbered[fold::2]
+        yield from ((fold, mine[k : k + TOGETHER]) for k in range(0, len(mine), TOGETHER))
+
+
+def _tensors(step: _Step, model: Model) -> dict[int, Array]:
+    """The weight and the bias, by place."""
+    values = [tensor for _, tensor in initialized(model.ir)]
+    return {at: values[at].numpy() for at in (step.weight, step.bias) if at is not None}
+
+
+def _value_of(model: Model, value: ir.Value) -> Callable[[Feeds], Array]:
+    """What gives the model's value of this name, and computes no more than it takes."""
+    name = value.name or ""
+    if value.producer() is None:
+        return lambda feeds: feeds[name]
+    fork = model.fork()
+    fork.graph.outputs[:] = [next(made for node in fork.graph for made in node.outputs if made.name == name)]
+    session = open_session(fork)
+    return lambda feeds: session.run(feeds)[name]
+
+
+def _write(value: ir.Value, array: Array) -> None:
+    old = value.const_value
+    assert old is not None
+    value.const_value = ir.tensor(array.astype(old.numpy().dtype), dtype=old.dtype, name=value.name)
