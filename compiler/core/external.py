@@ -146,7 +146,7 @@ def contents(tensor: ir.TensorProtocol) -> bytes | memoryview:
     """The tensor's bytes as they are stored, not copied where they lie so in memory; of strings, some text of them."""
     if tensor.dtype == ir.DataType.STRING:
         return repr(tensor.numpy().tolist()).encode()
-    if isinstance(tensor, ir.Tensor) and tensor.dtype.bitwidth >= 8 and tensor.size:
+    if isinstance(tensor, ir.Tensor | ir.LazyTensor) and tensor.dtype.bitwidth >= 8 and tensor.size:
         return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
     return tensor.tobytes()
 

@@ -12,7 +12,7 @@ from lwc.compiler.merging.roles import Role
 from lwc.passes.solvers.averaging import linear, slerp
 from lwc.passes.solvers.parts import Array, Parts
 from lwc.passes.solvers.stock import model_stock
-from lwc.passes.solvers.task_vectors import Thinning, draw_key, drop, task_sum, trim
+from lwc.passes.solvers.task_vectors import Thinning, draw_key, drop, task_sum, trims
 
 Merger = Callable[[Parts, Settings, str, int], Iterator[Array]]
 
@@ -76,8 +76,7 @@ def _task_arithmetic(parts: Parts, settings: Settings, name: str, seed: int) -> 
 
 
 def _ties(parts: Parts, settings: Settings, name: str, seed: int) -> Iterator[Array]:
-    densities = settings.densities(len(parts.tensors))
-    thinnings: list[Thinning] = [trim(parts, k, density) for k, density in enumerate(densities)]
+    thinnings: list[Thinning] = [*trims(parts, settings.densities(len(parts.tensors)))]
     return _summed(parts, settings, thinnings, elect=True, normalize=True)
 
 

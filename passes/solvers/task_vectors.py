@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ L1, DENSITY, NONE = "l1", "density", "none"
 RESCALES = (L1, DENSITY, NONE)
 _SAMPLE = 1 << 16  # values whose sizes say about how large the smallest is that stays
 _DEVIATIONS = 6.0
+_BYTE = 256
 _PER_COUNTER = 8  # float32 numbers that Philox draws of one value of its counter
 _NO_LENGTH = 1e-7
 _NO_WEIGHT = 1e-8
@@ -88,7 +89,7 @@ def _divisor(weights: Sequence[float]) -> Any:
     return np.float32(total) if abs(total) >= _NO_WEIGHT else np.float32(1.0)
 
 
-def _elected(weighted: Sequence[Array], weights: Sequence[Any]) -> tuple[Array, Array]:
+def _elected(weighted: Sequence[Array], weights: Sequence[Any]) -> tuple[Array, NDArray[Any]]:
     """Sum of the values that have the sign of the sum of all (of zero: positive), and of their weights.
 
     The others become zero. By bits: np.where takes 10 times as long where signs are random.
@@ -97,7 +98,8 @@ def _elected(weighted: Sequence[Array], weights: Sequence[Any]) -> tuple[Array, 
     positive = total >= 0
     negative = ~positive
     total.fill(0)
-    divisor = np.zeros_like(total)
+    counted = len(set(weights)) == 1 and len(weights) < _BYTE
+    divisor = np.zeros(total.shape, np.uint8 if counted else total.dtype)
     for array, weight in zip(weighted, weights, strict=True):
         agrees, below = array > 0, array < 0
         agrees &= positive
@@ -105,9 +107,9 @@ def _elected(weighted: Sequence[Array], weights: Sequence[Any]) -> tuple[Array, 
         agrees |= below
         array *= agrees
         total += array
-        divisor += agrees if weight == 1 else agrees * weight
+        divisor += agrees if counted else agrees * weight
     divisor += divisor == 0
-    return total, divisor
+    return total, divisor * weights[0] if counted and weights[0] != 1 else divisor
 
 
 @dataclass(frozen=True)
@@ -122,35 +124,47 @@ class Trim:
 
     def mask(self, offset: Array, start: int) -> Mask:
         """Of a stretch that begins at `start`."""
-        size = np.abs(offset)
-        if self.last >= start + size.size - 1:
-            return size >= self.threshold
-        found: Mask = size > self.threshold
+        if self.last >= start + offset.size - 1:
+            found: Mask = offset >= self.threshold
+            found |= offset <= -self.threshold
+            return found
+        found = offset > self.threshold
+        found |= offset < -self.threshold
         if self.last >= start:
-            found |= (size == self.threshold) & (np.arange(start, start + size.size) <= self.last)
+            found |= (np.abs(offset) == self.threshold) & (np.arange(start, start + offset.size) <= self.last)
         return found
 
 
 def trim(parts: Parts, index: int, density: float) -> Trim:
     """Keep the int(density * n) largest values of one task vector, at least one; of equal ones the first."""
-    if density >= 1.0 or not parts.size:
-        return Trim(-1.0, parts.size)
-    if density <= 0.0:
-        return Trim(np.inf, -1)
-    kept = max(1, int(density * parts.size))
-    one = parts.of(index)
-    above, near = _candidates(one, *_bracket(one, kept))
-    if not above < kept <= above + near.size:
-        above, near = _candidates(one, 0.0, np.inf)
-    place = near.size - (kept - above)
-    near.partition(place)
-    threshold = near[place]
+    return trims(parts.of(index), [density])[0]
+
+
+def trims(parts: Parts, densities: Sequence[float]) -> list[Trim]:
+    """The same for all task vectors, each with its density, in one walk over the tensors."""
+    found = {k: Trim(-1.0, parts.size) for k, density in enumerate(densities) if density >= 1.0 or not parts.size}
+    found |= {k: Trim(np.inf, -1) for k, density in enumerate(densities) if density <= 0.0}
+    kept = {k: max(1, int(density * parts.size)) for k, density in enumerate(densities) if k not in found}
+    brackets = {k: _bracket(parts, k, count) for k, count in kept.items()}
+    candidates = _candidates(parts, brackets) if kept else {}
+    for k, count in kept.items():
+        above, near = candidates[k]
+        if not above < count <= above + near.size:
+            above, near = _candidates(parts, {k: (0.0, np.inf)})[k]
+        found[k] = _trim(parts.of(k), near, count - above)
+    return [found[k] for k in range(len(densities))]
+
+
+def _trim(parts: Parts, near: Array, count: int) -> Trim:
+    """Keep all values as large as the count-th largest of these sizes, as far as there are so many to keep."""
+    near.partition(near.size - count)
+    threshold = near[near.size - count]
     equal, larger = (int(np.count_nonzero(test)) for test in (near == threshold, near > threshold))
-    missing = kept - above - larger
-    return Trim(float(threshold), parts.size if missing == equal else _place_of(one, threshold, missing))
+    missing = count - larger
+    return Trim(float(threshold), parts.size if missing == equal else _place_of(parts, threshold, missing))
 
 
-def _bracket(parts: Parts, kept: int) -> tuple[float, float]:
+def _bracket(parts: Parts, index: int, kept: int) -> tuple[float, float]:
     """Two sizes between which the smallest that stays almost surely is, from a sample; all sizes where there are few.
 
     The rank of a value in a sample of n deviates by sqrt(p (1 - p) n).
@@ -158,25 +172,32 @@ def _bracket(parts: Parts, kept: int) -> tuple[float, float]:
     step = parts.size // _SAMPLE
     if step < 2:
         return 0.0, np.inf
-    sizes = np.sort(np.abs(parts.sample(0, step)))
+    sizes = np.sort(np.abs(parts.sample(index, step)))
     share = 1.0 - kept / parts.size
     place, reach = share * sizes.size, 1.0 + _DEVIATIONS * np.sqrt(share * (1.0 - share) * sizes.size)
     low, high = int(place - reach), int(place + reach)
     return float(sizes[low]) if low >= 0 else 0.0, float(sizes[high]) if high < sizes.size else np.inf
 
 
-def _candidates(parts: Parts, low: float, high: float) -> tuple[int, Array]:
-    """How many sizes of one task vector are above `high`, and those from `low` to `high`."""
+def _candidates(parts: Parts, brackets: Mapping[int, tuple[float, float]]) -> dict[int, tuple[int, Array]]:
+    """How many sizes of each of these task vectors are above its bracket, and those in it."""
 
-    def look(part: Part) -> tuple[int, Array]:
-        size = _sizes(part)
-        above = size > high
-        others = size < low
-        others |= above
-        return int(np.count_nonzero(above)), size[~others]  # NaN, the largest, is in neither
+    def look(part: Part) -> list[tuple[int, Array]]:
+        offsets = part.offsets()
+        return [_within(np.abs(offsets[k], out=offsets[k]), *bracket) for k, bracket in brackets.items()]
 
-    above, near = zip(*parts.each(look), strict=True)
-    return sum(above), np.concatenate(near)
+    counts, near = zip(*(zip(*each, strict=True) for each in parts.each(look)), strict=True)
+    sums = (sum(each) for each in zip(*counts, strict=True))
+    joined = (np.concatenate(each) for each in zip(*near, strict=True))
+    return dict(zip(brackets, zip(sums, joined, strict=True), strict=True))
+
+
+def _within(size: Array, low: float, high: float) -> tuple[int, Array]:
+    """How many sizes are larger, and those from `low` to `high`: NaN, the largest, is in neither and stays."""
+    above = size > high
+    others = size < low
+    others |= above
+    return int(np.count_nonzero(above)), size[~others]
 
 
 def _sizes(part: Part) -> Array:
