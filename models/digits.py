@@ -70,6 +70,12 @@ def enlarge(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return images[:, None].astype(np.float32)
 
 
+def inverted(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Dark on light: pixels p in 0..1 become 1 - p, normalized as before."""
+    turned: NDArray[np.float32] = np.float32((1 - 2 * _MEAN) / _DEVIATION) - images
+    return turned
+
+
 @lru_cache(maxsize=1)
 def _load() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     try:

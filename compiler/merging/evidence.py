@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -22,13 +21,11 @@ from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats
 from lwc.compiler.core.target import find_target
 from lwc.compiler.data import Calibration, synthesize
+from lwc.compiler.merging.job import Job
 from lwc.compiler.metrics import Metric, Outputs, find_metric
 from lwc.compiler.prepare import SYNTHETIC_SAMPLES, class_outputs
 from lwc.compiler.samples import Sample, Samples
 from lwc.compiler.spool import Spool
-
-if TYPE_CHECKING:
-    from lwc.compiler.merging.merge import Job
 
 LABELS = frozenset({"label", "labels", "y", "target"})
 SYNTHETIC = "No samples were given (--calib): the method looked at synthetic ones, which say little of real data."

@@ -15,8 +15,8 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.merging.align import Group
 from lwc.compiler.merging.elementwise import merge_group
 from lwc.compiler.merging.evidence import models_of, notes_of, samples_by_model
+from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.layers import Floats, Layer, find_layers, grams_by_model, look_at
-from lwc.compiler.merging.merge import Job
 from lwc.compiler.merging.recipe import Settings
 from lwc.compiler.merging.stream import streamed
 from lwc.passes.solvers.importance import weighted_average

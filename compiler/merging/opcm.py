@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lwc.compiler.core.model import Model
 from lwc.compiler.merging.align import Group
 from lwc.compiler.merging.elementwise import merge_group
-from lwc.compiler.merging.merge import Job
+from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.roles import Role
 from lwc.compiler.merging.stream import streamed
 from lwc.passes.solvers.parts import Array, Parts

@@ -104,6 +104,14 @@ def _check_finite(group: Group, found: NDArray[Any]) -> None:
             )
 
 
+def in_memory(model: Model) -> Model:
+    """The model with all its tensors made once, for methods that run it many times."""
+    for value, tensor in initialized(model.ir):
+        if isinstance(tensor, ir.LazyTensor):
+            value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, shape=tensor.shape, name=tensor.name)
+    return model
+
+
 def write_merged(model: Model, path: Path, *, external: bool) -> None:
     """Write a model tensor by tensor, aside first and renamed into place.
 

@@ -33,4 +33,5 @@ def orthogonal_part(total: Floats, change: Floats, leading: float = LEADING) -> 
     tail_left, tail_right = left[:, rank:][:, known[rank:]], right[rank:][known[rank:]]
     paired = np.einsum("oi,oi->i", tail_left, change @ tail_right.T)
     block = head_left @ (head_left.T @ change @ head_right.T) @ head_right
-    return change - block - (tail_left * paired) @ tail_right
+    found: Floats = change - block - (tail_left * paired) @ tail_right
+    return found

@@ -48,5 +48,5 @@ def shrunk(gram: Floats, shrink: float) -> Floats:
 
 
 def _average(weights: Sequence[Floats], shares: Sequence[float]) -> Floats:
-    found: Floats = np.sum([share * weight for share, weight in zip(shares, weights, strict=True)], axis=0) / sum(shares)
-    return found
+    total: Floats = np.sum([share * weight for share, weight in zip(shares, weights, strict=True)], axis=0)
+    return total / sum(shares)
