@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tvm
-from tvm import IRModule, ir, relax
+from tvm import IRModule, ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 LAYOUTS = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
@@ -21,7 +22,7 @@ class EaseLayouts:
     """Rewrites what TVM keeps no layout across.
 
     Constants of elementwise operators get the rank of what they meet, clip becomes comparisons with scalars, and
-    convolutions along one axis become ones of height 1.
+    convolutions along one axis become ones of height 1. Convolutions of bytes in groups become one for each group.
     """
 
     def transform_module(self, mod: IRModule, _: tvm.transform.PassContext) -> IRModule:
@@ -54,6 +55,8 @@ class _Ease(PyExprMutator):
             return self._compared(*call.args)
         if name == "relax.nn.conv1d":
             return self._flat(call)
+        if name == "relax.nn.conv2d":
+            return self._by_group(call)
         return _aligned(call) if name in ELEMENTWISE else call
 
     def _compared(self, data: relax.Expr, low: Any, high: Any) -> relax.Expr:
@@ -75,6 +78,27 @@ class _Ease(PyExprMutator):
             dilation=[1, int(attrs.dilation[0])], groups=int(attrs.groups), out_dtype=attrs.out_dtype,
         )  # fmt: skip
         return relax.op.squeeze(self.builder_.emit(flat), [2])
+
+    def _by_group(self, call: relax.Call) -> relax.Expr:
+        """Groups of several channels, side by side: kernels of bytes know one group, or a channel each."""
+        (data, weight), attrs = call.args, call.attrs
+        groups, bytes_ = int(attrs.groups), str(data.ty.dtype) in ("int8", "uint8")
+        layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout)
+        if not bytes_ or groups == 1 or layouts != ("NCHW", "OIHW", "NCHW") or not isinstance(weight, ir.Constant):
+            return call
+        channels, kernels = data.ty.shape[1], weight.value.numpy()
+        if not isinstance(channels, tirx.IntImm) or int(channels) == groups:
+            return call
+        size = int(channels) // groups
+        parts = [
+            self.builder_.emit(relax.op.nn.conv2d(
+                self.builder_.emit(relax.op.strided_slice(data, [1], [k * size], [(k + 1) * size])),
+                relax.const(np.ascontiguousarray(kernel)), strides=attrs.strides, padding=attrs.padding,
+                dilation=attrs.dilation, out_dtype=attrs.out_dtype,
+            ))
+            for k, kernel in enumerate(np.split(kernels, groups))
+        ]  # fmt: skip
+        return relax.op.concat(parts, 1)
 
 
 @mutator

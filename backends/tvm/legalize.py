@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tvm import relax
 
+from lwc.backends.tvm.legalize_band import banded_conv2d
 from lwc.backends.tvm.legalize_conv import packed_conv2d
 from lwc.backends.tvm.legalize_int8 import bytes_conv2d, bytes_matmul, few_bytes
 from lwc.backends.tvm.legalize_pooling import avg_pool2d, max_pool2d
@@ -33,6 +34,7 @@ def legalizations(machine: Machine) -> Mapping[str, Legalization]:
     if machine.tiles:
         for name, tiled in TILED.items():
             table[name] = _tiled_first(_with_many_bytes(tiled), table[name], machine)
+    table["relax.nn.conv2d"] = _tiled_first(banded_conv2d, table["relax.nn.conv2d"], machine)
     return table
 
 

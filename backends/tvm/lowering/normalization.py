@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 from tvm import relax
 
+from lwc.backends.tvm.legalize_band import band
 from lwc.backends.tvm.lowering.expressions import Builder, dims_of, dtype_of, like, shape_of
 
 
@@ -62,6 +63,25 @@ def lp_norm(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -
     return relax.op.where(zero, like(0.0, x), relax.op.divide(x, relax.op.where(zero, like(1.0, norm), norm)))
 
 
+def local_response_norm(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """LRN: x (bias + alpha / size * squares of `size` channels around)^-beta; a convolution, which has any layout."""
+    (x,) = inputs
+    rank, size = len(dims_of(x)), attrs["size"]
+    if rank not in (3, 4):
+        raise NotImplementedError(f"LRN of {rank} axes")
+    weight = band(shape_of(x)[1], (size - 1) // 2, size, attrs.get("alpha", 1e-4) / size)
+    squares = bb.emit(relax.op.multiply(x, x))
+    image = squares if rank == 4 else bb.emit(relax.op.expand_dims(squares, 3))
+    mean = bb.emit(relax.op.nn.conv2d(image, relax.const(weight[:, :, None, None].astype(dtype_of(x)))))
+    mean = mean if rank == 4 else bb.emit(relax.op.squeeze(mean, [3]))
+    base = bb.emit(relax.op.add(mean, like(attrs.get("bias", 1.0), x)))
+    if attrs.get("beta", 0.75) == 0.75:  # what everyone takes: roots cost half of what exp and log do
+        root = bb.emit(relax.op.sqrt(base))
+        return relax.op.divide(x, relax.op.multiply(root, relax.op.sqrt(root)))
+    power = relax.op.multiply(relax.op.log(base), like(-attrs["beta"], x))
+    return relax.op.multiply(x, relax.op.exp(power))
+
+
 def batch_norm(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
     """BatchNormalization; in training mode by the batch's own statistics, with the running ones updated."""
     x, scale, bias, mean, variance = inputs
@@ -89,6 +109,7 @@ def batch_norm(bb: Builder, inputs: list[Any], attrs: dict[str, Any], opset: int
 
 RULES = {
     "BatchNormalization": batch_norm,
+    "LRN": local_response_norm,
     "LayerNormalization": layer_norm,
     "LpNormalization": lp_norm,
     "RMSNormalization": rms_norm,

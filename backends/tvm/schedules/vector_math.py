@@ -1,11 +1,12 @@
-"""exp, tanh, erf and sigmoid of float32 as arithmetic that vectorizes: LLVM calls the C library lane by lane.
+"""exp, log, tanh, erf and sigmoid of float32 as arithmetic that vectorizes: LLVM calls the C library lane by lane.
 
 Relative errors below 1e-6 (tests), on every input where the result is a normal number. Cephes' range reduction and
-polynomials for exp and tanh (Moshier 1992), erf by Eigen's rational approximation.
+polynomials for exp, log and tanh (Moshier 1992), erf by Eigen's rational approximation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import tvm_ffi
@@ -18,6 +19,13 @@ LOG2_HIGH, LOG2_LOW = 0.693359375, -2.12194440e-4
 # The least whose result is a normal number; more than the greatest whose result is finite.
 EXP_LEAST, EXP_MOST = -87.3365447504, 89.0
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+# log(1 + x) = x - x^2 / 2 + x^3 P(x), 1 + x between the roots of 1/2 and 2.
+LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+       2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+LEAST_NORMAL, GREATEST = 1.17549435e-38, 3.4028234e38
+NAN, MINUS_INFINITY = 0x7FC00000, -0x800000  # their bits
+DIGITS = 23  # of a float32, behind the leading one
+ROOT_OF_HALF = 0x3F3504F3  # its bits
 # tanh x = x + x^3 P(x^2) where exp would lose digits.
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 TANH_SMALL = 0.625
@@ -28,7 +36,7 @@ ERF_UNDER = (-1.1791602954361697e-7, 0.000023547966471313185, 0.0010179625278914
 
 
 def vector_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The function with every float32 exp, tanh, erf and sigmoid written out."""
+    """The function with every float32 exp, log, tanh, erf and sigmoid written out."""
 
     def call(node: Call) -> tirx.Expr:
         rule = RULES.get(getattr(node.op, "name", ""))
@@ -54,6 +62,29 @@ def exp(x: tirx.Expr) -> tirx.Expr:
         return _named(tirx.floor(bounded * _f(LOG2_E) + _f(0.5)), lambda n: scaled(n, bounded))
 
     return tirx.Select(x < _f(EXP_LEAST), _f(0.0), _named(_clamped(x, EXP_LEAST, EXP_MOST), exponent))
+
+
+def log(x: tirx.Expr) -> tirx.Expr:
+    """log m + e log 2 with x = m 2^e; -infinity of 0, NaN of what is less."""
+
+    def split(m: tirx.Expr, e: tirx.Expr) -> tirx.Expr:
+        return _named(m - _f(1.0), lambda r: _polynomial(r, LOG) * r * r * r + e * _f(LOG2_LOW) - _f(0.5) * r * r + r
+                      + e * _f(LOG2_HIGH))  # fmt: skip
+
+    def of_normal(normal: tirx.Expr) -> tirx.Expr:
+        # Divided by 2^e rather than made of bits, so that NaN stays; in two steps: 2^-128 is no normal number.
+        exponent = (tirx.reinterpret("int32", normal) - ROOT_OF_HALF) >> DIGITS
+        return _named(exponent, lambda e: _named(e >> 1, lambda half: split(
+            normal * _power_of_two(-half) * _power_of_two(half - e), e.astype("float32")
+        )))  # fmt: skip
+
+    # A denormal number is read 2^23 times as great.
+    small = x < _f(LEAST_NORMAL)
+    found = _named(tirx.Select(small, x * _f(2.0**DIGITS), x), of_normal)
+    found = found - tirx.Select(small, _f(DIGITS * math.log(2)), _f(0.0))
+    nan, least = (tirx.reinterpret("float32", tirx.IntImm("int32", bits)) for bits in (NAN, MINUS_INFINITY))
+    not_positive = tirx.Select(x < _f(0.0), nan, least)
+    return tirx.Select(x <= _f(0.0), not_positive, tirx.Select(x > _f(GREATEST), x, found))
 
 
 def sigmoid(x: tirx.Expr) -> tirx.Expr:
@@ -83,6 +114,7 @@ def nearbyint(x: tirx.Expr) -> tirx.Expr:
 
 RULES: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
     "tirx.exp": exp,
+    "tirx.log": log,
     "tirx.sigmoid": sigmoid,
     "tirx.tanh": tanh,
     "tirx.erf": erf,

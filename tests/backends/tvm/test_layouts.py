@@ -47,3 +47,21 @@ def test_many_planes_are_transposed_once_and_few_are_read_as_they_come() -> None
     counts = [sum("transpose" in name for name in functions(proto, NARROW)) for proto in (few, many)]
     assert counts == [1, 2]
     assert difference(few, NARROW) < FP32_SUMS
+
+
+@pytest.mark.parametrize(("channels", "groups", "pads"), [(32, 2, 0), (48, 3, 1), (4, 2, 1)])
+def test_bytes_in_groups_are_convolved_group_by_group(channels: int, groups: int, pads: int) -> None:
+    random = np.random.default_rng(3)
+    weight = random.integers(-127, 127, size=(2 * channels, channels // groups, 3, 3)).astype("int8")
+    one, zero = np.float32(0.02), np.int8(0)
+    scales = {"sx": one, "sw": one, "zx": zero, "zw": zero, "codes": weight}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "sx", "zx"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "sx", "zx"], ["d"]),
+        helper.make_node("DequantizeLinear", ["codes", "sw", "zw"], ["w"]),
+        helper.make_node("Conv", ["d", "w"], ["y"], group=groups, pads=[pads] * 4),
+    ]
+    proto = graph(nodes, (1, channels, 7, 8), {name: np.asarray(value) for name, value in scales.items()})
+    kernels = functions(proto, NARROW)
+    assert any("bytes" in name for name in kernels)
+    assert difference(proto, NARROW) < FP32_SUMS
