@@ -1,7 +1,8 @@
 """What --sparsity gains over lwc's own result without it.
 
     python tests/benchmarks/sparsity_speed.py [--models digits-cnn,digits-transformer,resnet18,magika,...]
-                                              [--calibration 512] [--test 512] [--sparsity auto] [--out table.json]
+                                              [--calibration 512] [--test 512] [--sparsity auto] [--recover MINUTES]
+                                              [--out table.json]
 
 Speed: both artifacts and the input model in alternating blocks, ratios to the input model on ONNX Runtime.
 Accuracy: the task's metric with true labels. Of zoo tasks on samples that neither calibration nor search saw; of the
@@ -70,9 +71,9 @@ def measure(name: str, args: argparse.Namespace) -> Row:
         found = [
             lwc.compile(
                 source, Path(folder) / sparsity.replace(":", "_"), calib=samples, metric=metric, max_drop=BUDGET,
-                backend=args.backend, sparsity=sparsity, cache=Path(folder) / "cache",
+                backend=args.backend, sparsity=sparsity, recover=recover, cache=Path(folder) / "cache",
             )
-            for sparsity in ("none", args.sparsity)
+            for sparsity, recover in (("none", None), (args.sparsity, args.recover))
         ]  # fmt: skip
         speeds = side_by_side(source, found, representative(samples, Plain(peers.session(source)).names), args.seconds)
         drops = tuple(dropped(name, source, artifact, test) for artifact in found)
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=512)
     parser.add_argument("--backend", default="ort", help="auto: all that are installed")
     parser.add_argument("--sparsity", default="auto")
+    parser.add_argument("--recover", type=float, help="minutes of distillation, of the sparse one")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
