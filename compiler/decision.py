@@ -178,16 +178,8 @@ def decide_elsewhere(
     decider.find_sites()
     decided_already = bool(_executed(source.plan, executed))
     bold = boldest(source.space, executed, options.precision, numbers, decided=decided_already)
-    on_reference = workbench(place.on(place.reference))
     with timings.stage("verify", "Verifying on held-out samples"):
-        held, reverted = revert_until(
-            bold,
-            source.space,
-            lambda plan: not on_reference.refusal(plan) and judge.holds(on_reference.session(plan)),
-            f"the metric falls by more than {options.max_drop:g} on held-out samples",
-            decider.wanted.objective,
-        )
-    on_reference.close()
+        held, reverted = _held_on_reference(place, bold, source.space, judge, options)
     reverted = [*located(source.reverted, place.reference.name), *reverted]
     short = {site: c for site, choices in decider.offered.items() for c in choices if is_hint(c, place.target)}
     plans = _plans_elsewhere([each.plan for each in sources], held, short, place)
@@ -198,6 +190,22 @@ def decide_elsewhere(
     listed = untimed(decider.offered, source.space, executed)
     runnable = [plan for plan in plans if not refused[plan.digest()]]
     return [Decision(place, plan, Space({}), tuple(reverted), listed=listed) for plan in runnable]
+
+
+def _held_on_reference(
+    place: Prepared, plan: Plan, space: Space, judge: Judge, options: CompileOptions
+) -> tuple[Plan, list[Revert]]:
+    """What is left of the plan once the reference runtime holds the budget with it."""
+    bench = workbench(place.on(place.reference))
+    held, reverted = revert_until(
+        plan,
+        space,
+        lambda plan: not bench.refusal(plan) and judge.holds(bench.session(plan)),
+        f"the metric falls by more than {options.max_drop:g} on held-out samples",
+        _wanted(options).objective,
+    )
+    bench.close()
+    return held, reverted
 
 
 def _plans_elsewhere(

@@ -26,12 +26,20 @@ def parameters_of(group: Group, nodes: Mapping[str, ir.Node]) -> int:
 def macs_of(group: Group, nodes: Mapping[str, ir.Node]) -> int:
     """Multiply-accumulates of the layers that make or read the channels, as far as these have a part in them."""
     found: dict[tuple[str, int], float] = {}
-    for slot in (*group.producers, *group.consumers):
+    quantized = [(layer, slot) for slot in group.constants for layer in _behind(nodes.get(slot.node))]
+    for layer, slot in (*((slot.node, slot) for slot in (*group.producers, *group.consumers)), *quantized):
         value = _constant(slot, nodes)
         if value is not None:
             share = _share(slot, _shape(value))
-            found[slot.node, slot.axis] = max(found.get((slot.node, slot.axis), 0.0), share)
+            found[layer, slot.axis] = max(found.get((layer, slot.axis), 0.0), share)
     return round(sum(share * macs(nodes[node]) for (node, _), share in found.items()))
+
+
+def _behind(node: ir.Node | None) -> list[str]:
+    """Names of the layers whose weight a DequantizeLinear gives."""
+    if node is None or node.op_type != "DequantizeLinear":
+        return []
+    return [use.node.name or "" for use in node.outputs[0].uses() if use.idx == 1]
 
 
 def weight_share(group: Group, nodes: Mapping[str, ir.Node]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from lwc.compiler.core.target import Target
 from lwc.compiler.search.sliced import Sliced
 from lwc.passes.canonicalize.name_nodes import NameNodes
 from lwc.passes.precision import PRECISION_PASSES
-from lwc.passes.sparsity import SPARSITY_PASSES
+from lwc.passes.sparsity import CHANNEL_PASSES, LAYER_PASSES
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Applier:
         context = PassContext(self.target, plan, self.stats, solved=self.solved)
         ensure_opset(fork.ir, max((choice.opset for choice in plan.choices.values()), default=OLDEST))
         NameNodes().run(fork.ir, context)  # raising the opset may add nodes
-        sparse = Pipeline(SPARSITY_PASSES).run(fork.ir, context)
-        outcome = Pipeline(PRECISION_PASSES).run(fork.ir, self._after_pruning(context, model))
+        pruned = Pipeline(CHANNEL_PASSES).run(fork.ir, context)
+        outcome = Pipeline((*LAYER_PASSES, *PRECISION_PASSES)).run(fork.ir, self._after_pruning(context, model))
         forget_inner_shapes(fork.ir)
         move_to_file(fork.ir)
-        return fork, (*sparse.skipped, *outcome.skipped)
+        return fork, (*pruned.skipped, *outcome.skipped)
 
     def _after_pruning(self, context: PassContext, model: Model) -> PassContext:
         """The statistics of the channels that stay; what is solved with them is of no use to other forks."""

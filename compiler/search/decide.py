@@ -20,6 +20,7 @@ from lwc.compiler.search.deepen import steps_for
 from lwc.compiler.search.dropping import block_options
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import effort_for
+from lwc.compiler.search.factoring import rank_options
 from lwc.compiler.search.find import MOST_NOISE, Finder, Found
 from lwc.compiler.search.ledger import Limits
 from lwc.compiler.search.masking import masks_everywhere
@@ -148,11 +149,12 @@ class Decider:
         self.space = replace(self.space, options={**self.space.options, **fixed})
 
     def offer_groups(self, base: Plan) -> None:
-        """Groups of channels and residual blocks join the space, priced on top of a plan of formats."""
+        """Groups of channels, residual blocks and low ranks join the space, priced on top of a plan of formats."""
         pruner = self._pruner()
         groups = pruner.options(base)
         blocks = block_options(self.bench, base, self.each)
-        self.space = replace(self.space, options={**self.space.options, **groups, **blocks})
+        ranks = rank_options(self.bench, self.numbers, base, self.wanted.objective, self.each)
+        self.space = replace(self.space, options={**self.space.options, **groups, **blocks, **ranks})
         self.known = (base, *pruner.even_plans(base, groups))
 
     def _pruner(self) -> Pruner:

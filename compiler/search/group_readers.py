@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from lwc.compiler.analysis.channels import Group, Slot
 from lwc.compiler.analysis.sites import site_of
 from lwc.compiler.analysis.units import array_of
-from lwc.compiler.analysis.weights import WeightView, weight_views
+from lwc.compiler.analysis.weights import weight_views
 from lwc.compiler.core.plan import Site
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.solvers.elimination import Elimination, by_score, eliminate, eliminate_refitted
-from lwc.passes.solvers.moments import Floats, patch_mean
+from lwc.passes.solvers.moments import Floats
 from lwc.passes.solvers.saliency import Reader, magnitude
+from lwc.passes.sparsity.layer import input_means
 
 LARGE = 2304  # inputs of a reader, 256 channels x 3 x 3, beyond which refitting at every step takes minutes
 
@@ -52,17 +53,7 @@ def _reader(slot: Slot, node: ir.Node, stats: Mapping[Site, LayerStats]) -> Read
     if view.columns != len(layer.gram) or taps * weight.shape[slot.axis] != view.columns:
         return None
     positions = (slot.positions[:, :, None] * taps + np.arange(taps)).reshape(len(slot.positions), -1)
-    return Reader.of(view.matrix(weight), positions, layer.gram, _mean(layer, view, taps))
-
-
-def _mean(layer: LayerStats, view: WeightView, taps: int) -> Floats | None:
-    """E[x] of the columns of the weight, where it is known per channel."""
-    first = next((tensor for tensor in layer.inputs if tensor is not None), None)
-    if layer.gram is None or first is None or first.channel_mean is None or first.channel_square is None:
-        return None
-    if len(first.channel_mean) * taps != view.columns:
-        return None
-    return first.channel_mean if taps == 1 else patch_mean(layer.gram, first.channel_mean, first.channel_square)
+    return Reader.of(view.matrix(weight), positions, layer.gram, input_means(node, view, layer, [layer.gram])[0])
 
 
 def _rows(slot: Slot, node: ir.Node) -> tuple[Floats, NDArray[np.int64]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from lwc.compiler.analysis.sites import site_of
-from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, LowRank, Masked, Plan, Site
 from lwc.compiler.core.stats import LayerStats
 from lwc.compiler.search.numbers import Numbers
-from lwc.compiler.search.rounding import gram_sources
+from lwc.compiler.search.pruning import collect_apart
 from lwc.passes.solvers.masks import MAGNITUDE
 from lwc.passes.sparsity.layer import layer_of
 
@@ -21,7 +18,7 @@ def masks_everywhere(numbers: Numbers, pattern: str) -> dict[Site, Choice]:
     """The mask at every layer with a weight of its own; weights left are solved again where statistics are known."""
     model = numbers.bench.model
     layers = [node for node in model.graph if node.name and not isinstance(layer_of(node, None), str)]
-    stats = _collected(numbers, model, map(site_of, layers))
+    stats = collect_apart(numbers, map(site_of, layers), model.by_name())
     updates = {node: UPDATE if _has_gram(stats.get(site_of(node))) else MAGNITUDE for node in layers}
     return {Site(node.name or "", node.op_type, KIND): Masked(pattern, update) for node, update in updates.items()}
 
@@ -31,16 +28,12 @@ def collect_for_masks(numbers: Numbers, plan: Plan) -> None:
     model = numbers.bench.model
     nodes = model.by_name()
     solved = [site_of(nodes[site.name]) for site, choice in plan.choices.items() if needs_moments(choice)]
-    _collected(numbers, model, solved)
+    collect_apart(numbers, solved, nodes)
 
 
 def needs_moments(choice: Choice) -> bool:
     """Whether weights are solved with statistics of the layer's input."""
     return isinstance(choice, LowRank) or (isinstance(choice, Masked) and choice.update != MAGNITUDE)
-
-
-def _collected(numbers: Numbers, model: Model, sites: Iterable[Site]) -> Mapping[Site, LayerStats]:
-    return numbers.collect_moments(gram_sources(sites, model.by_name()))
 
 
 def _has_gram(layer: LayerStats | None) -> bool:

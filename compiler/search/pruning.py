@@ -19,6 +19,7 @@ from lwc.compiler.analysis.group_sizes import weight_share
 from lwc.compiler.analysis.sites import macs
 from lwc.compiler.core.plan import Choice, Float, Plan, Pruned, Site
 from lwc.compiler.core.stats import LayerStats
+from lwc.compiler.core.threads import one_blas_thread
 from lwc.compiler.search.cost import weight_bytes
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.evolve import SESSION
@@ -62,8 +63,9 @@ class Pruner:
     def eliminations(self) -> dict[Site, Elimination]:
         """By group, in which order its channels leave. Collects the statistics that this and applying plans take."""
         nodes = self.bench.model.by_name()
-        stats = _collected(self.numbers, self.groups.values(), nodes)
-        return {site: elimination_of(group, nodes, stats) for site, group in self.groups.items()}
+        stats = collect_apart(self.numbers, reader_sites(self.groups.values(), nodes), nodes)
+        with one_blas_thread():
+            return {site: elimination_of(group, nodes, stats) for site, group in self.groups.items()}
 
     def pruned(self, site: Site, width: int) -> Pruned:
         """The group at this width, without the channels that leave first."""
@@ -204,16 +206,16 @@ def collect_for_groups(numbers: Numbers, plan: Plan) -> None:
     if pruned:
         model = numbers.bench.model
         groups = [group for group in find_channels(model.ir).groups if group.site in pruned]
-        _collected(numbers, groups, model.by_name())
+        collect_apart(numbers, reader_sites(groups, model.by_name()), model.by_name())
 
 
-def _collected(
-    numbers: Numbers, groups: Iterable[Group], nodes: Mapping[str, ir.Node]
+def collect_apart(
+    numbers: Numbers, sites: Iterable[Site], nodes: Mapping[str, ir.Node]
 ) -> Mapping[Site, LayerStats]:
-    """Gram matrices and means of what reads these groups, of samples that choices are not compared on."""
+    """Gram matrices and means of what these layers read, of samples that choices are not compared on."""
     samples = len(numbers.calibration)
-    numbers = numbers.apart(compared_on(samples) if samples > 1 else 0)
-    return numbers.collect_moments(gram_sources(reader_sites(groups, nodes), nodes))
+    apart = numbers.apart(compared_on(samples) if samples > 1 else 0)
+    return apart.collect_moments(gram_sources(sites, nodes))
 
 
 def _scaled(loss: float, estimate: float, other: float) -> float:

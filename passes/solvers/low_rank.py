@@ -1,6 +1,6 @@
 """A weight as the product of two thin ones: W ~ A B of a rank r, where r (in + out) < in * out.
 
-    H = L L^T        W L = U diag(d) V^T        A = U_r        B = U_r^T W        loss = sum of the other d^2
+    W H W^T = U diag(d) U^T        A = U_r        B = U_r^T W        loss = sum of the other d
 
 is the least tr((W - A B) H (W - A B)^T) of that rank (Eckart & Young 1936): LoRD (Kaushal et al. 2023) with the
 spectrum of the outputs instead of the weight's own. Needs no inverse of H, which may be singular.
@@ -28,13 +28,12 @@ class Spectrum:
     def of(weight: NDArray[np.floating], moments: Floats | None = None) -> Spectrum:
         """weight: [out, in];  moments: [in, in], or the identity where there are none or nothing to solve with."""
         exact = np.asarray(weight, np.float64)
-        weighted = exact
-        if moments is not None and usable(moments):
-            values, vectors = np.linalg.eigh((moments + moments.T) / 2.0)
-            weighted = exact @ (vectors * np.sqrt(np.maximum(values, 0.0)))
-        left, scales, _ = np.linalg.svd(weighted, full_matrices=False)
-        tails = np.cumsum(np.square(scales)[::-1])[::-1]
-        return Spectrum(exact, left, np.append(tails, 0.0))
+        seen = exact if moments is None or not usable(moments) else exact @ moments
+        outputs = seen @ exact.T
+        values, vectors = np.linalg.eigh((outputs + outputs.T) / 2.0)
+        count = min(exact.shape)
+        tails = np.cumsum(np.maximum(values[-count:], 0.0))[::-1]
+        return Spectrum(exact, vectors[:, ::-1][:, :count], np.append(tails, 0.0))
 
     def factors(self, rank: int) -> tuple[Floats, Floats]:
         """A [out, rank] of orthonormal columns and B [rank, in].  rank: at most n"""
@@ -49,3 +48,8 @@ class Spectrum:
 def largest_rank(outputs: int, inputs: int) -> int:
     """The largest rank whose two factors have fewer weights than the matrix; 0 when none has."""
     return max(0, (outputs * inputs - 1) // (outputs + inputs))
+
+
+def saved_share(outputs: int, inputs: int, rank: int) -> float:
+    """The share of a matrix's weights that its factors of this rank do without."""
+    return 1.0 - rank / outputs - rank / inputs

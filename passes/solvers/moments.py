@@ -70,19 +70,22 @@ def damped(matrix: Floats, damping: float = DAMPING) -> Floats:
 
     matrix: [n, n], symmetric; positive semi-definite but for errors of its moments, and n > 0
     """
+    return _factored(matrix, damping)[0]
+
+
+def solve(matrix: Floats, right: Floats, damping: float = DAMPING) -> Floats:
+    """X of (matrix + damping) X = right.  matrix: [n, n];  right: [n, any]"""
+    found: Floats = cho_solve(_factored(matrix, damping)[1], right)
+    return found
+
+
+def _factored(matrix: Floats, damping: float) -> tuple[Floats, tuple[Floats, bool]]:
+    """The damped matrix and its Cholesky factor."""
     mean = float(np.diagonal(matrix).mean())
     added = max(damping * mean, np.finfo(np.float64).tiny)
     while True:
         shifted = matrix + added * np.eye(len(matrix))
         try:
-            np.linalg.cholesky(shifted)
+            return shifted, cho_factor(shifted, lower=True)
         except np.linalg.LinAlgError:
             added = max(10.0 * added, 1e-12 * abs(mean))
-            continue
-        return shifted
-
-
-def solve(matrix: Floats, right: Floats, damping: float = DAMPING) -> Floats:
-    """X of (matrix + damping) X = right.  matrix: [n, n];  right: [n, any]"""
-    found: Floats = cho_solve(cho_factor(damped(matrix, damping), lower=True), right)
-    return found

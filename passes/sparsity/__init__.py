@@ -6,6 +6,9 @@ from lwc.passes.sparsity.factor_weights import FactorWeights
 from lwc.passes.sparsity.mask_weights import MaskWeights
 from lwc.passes.sparsity.prune_channels import PruneChannels
 
-SPARSITY_PASSES: tuple[Pass, ...] = (PruneChannels(), DropBlocks(), MaskWeights(), FactorWeights())
+CHANNEL_PASSES: tuple[Pass, ...] = (PruneChannels(),)
+# What sees the channels that stay: statistics of layers are cut to these before.
+LAYER_PASSES: tuple[Pass, ...] = (DropBlocks(), MaskWeights(), FactorWeights())
+SPARSITY_PASSES = (*CHANNEL_PASSES, *LAYER_PASSES)
 
-__all__ = ["SPARSITY_PASSES"]
+__all__ = ["CHANNEL_PASSES", "LAYER_PASSES", "SPARSITY_PASSES"]

@@ -19,7 +19,7 @@ from lwc.compiler.analysis.terms import Mask
 from lwc.compiler.core.errors import BadPlan
 from lwc.compiler.core.pass_ import PassContext, Skip
 from lwc.compiler.core.plan import Pruned, Site
-from lwc.compiler.core.stats import LayerStats
+from lwc.compiler.core.threads import one_blas_thread
 from lwc.passes.edit import (
     Array,
     Names,
@@ -60,10 +60,11 @@ def compensate(
 ) -> list[Skip]:
     """Solve the consumers of all groups that ask for it; returns what could not be."""
     skipped = list(_quantized(nodes, channels, chosen))
-    for consumer in _consumers(nodes, channels, chosen):
-        reason = _solve(consumer, shrunk, ctx, names)
-        if reason:
-            skipped.append(Skip(consumer.group, f"the weight of '{consumer.node.name}' stays as it is: {reason}"))
+    with one_blas_thread():
+        for consumer in _consumers(nodes, channels, chosen):
+            reason = _solve(consumer, shrunk, ctx, names)
+            if reason:
+                skipped.append(Skip(consumer.group, f"the weight of '{consumer.node.name}' stays as it is: {reason}"))
     return skipped
 
 
@@ -113,7 +114,7 @@ def _solve(consumer: _Consumer, shrunk: Shrunk, ctx: PassContext, names: Names) 
     key = ("pruned", id(tensor), id(stats), kept.tobytes(), consumer.method)
     try:
         if key not in ctx.solved:
-            ctx.solved[key] = (tensor, stats, *_solved(layer, kept, stats, consumer.method))
+            ctx.solved[key] = (tensor, stats, *_solved(layer, kept, consumer.method))
     except BadPlan as error:
         return str(error)
     _, _, weight, shift = ctx.solved[key]
@@ -123,10 +124,10 @@ def _solve(consumer: _Consumer, shrunk: Shrunk, ctx: PassContext, names: Names) 
     return ""
 
 
-def _solved(layer: Layer, kept: Mask, stats: LayerStats, method: str) -> tuple[Array, Floats]:
+def _solved(layer: Layer, kept: Mask, method: str) -> tuple[Array, Floats]:
     """The weight, zero where inputs leave, and the shift of the bias [out]; per group of a convolution."""
     weights, shifts = [], []
-    means = (_mean(layer, stats),) if is_op(layer.node, "MatMul") else layer.means
+    means = layer.inputs if is_op(layer.node, "MatMul") else layer.means
     for matrix, gram, mean in zip(layer.matrices(), layer.grams, means, strict=True):
         left, shift = refit(matrix, gram, mean, kept, method)
         whole = np.zeros(matrix.shape)
@@ -136,17 +137,6 @@ def _solved(layer: Layer, kept: Mask, stats: LayerStats, method: str) -> tuple[A
     old: Array = layer.array
     solved = layer.view.back(np.concatenate(weights)).reshape(old.shape).astype(old.dtype)
     return solved, np.concatenate(shifts)
-
-
-def _mean(layer: Layer, stats: LayerStats) -> Floats | None:
-    """E[x] [in] of what a product sees, along the axis that it sums over."""
-    index = 1 - layer.view.index
-    tensor = stats.inputs[index] if index < len(stats.inputs) else None
-    value = layer.node.inputs[index]
-    if tensor is None or tensor.axis is None or tensor.channel_mean is None or value is None or value.shape is None:
-        return None
-    summed = len(value.shape) - (1 if index == 0 else 2)
-    return tensor.channel_mean if tensor.axis % len(value.shape) == summed else None
 
 
 def _shift(layer: Layer, shift: Floats, shrunk: Shrunk, names: Names) -> None:

@@ -65,7 +65,7 @@ def _factor(node: ir.Node, rank: int, name: str, ctx: PassContext, names: Names)
     largest = min(largest_rank(layer.view.rows, layer.view.columns), layer.view.rows, layer.view.columns)
     if not 0 < rank <= largest:
         return f"of rank {rank}, its factors are not fewer weights: at most {largest}"
-    up, down = _spectrum(layer, ctx.solved).factors(rank)
+    up, down = spectrum_of(layer, ctx.solved).factors(rank)
     matrix = layer.matrices()[0]
     bias = write_bias(node, layer.shift([up @ down]), names) if not is_op(node, "MatMul") else None
     outer = _nodes(layer, up.astype(matrix.dtype), down.astype(matrix.dtype), bias, names)
@@ -77,8 +77,8 @@ def _factor(node: ir.Node, rank: int, name: str, ctx: PassContext, names: Names)
     return ""
 
 
-def _spectrum(layer: Layer, memo: MutableMapping[Any, Any]) -> Spectrum:
-    """The same for every rank and every fork."""
+def spectrum_of(layer: Layer, memo: MutableMapping[Any, Any]) -> Spectrum:
+    """The same for every rank and every fork of a model.  memo: PassContext.solved"""
     tensor = layer.weight.const_value
     key = ("spectrum", id(tensor), id(layer.grams[0]))
     if key not in memo:

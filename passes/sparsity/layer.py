@@ -7,6 +7,7 @@ over the mean of every error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from lwc.compiler.analysis.weights import WeightView, weight_views
 from lwc.compiler.core.stats import LayerStats
 from lwc.passes.edit import Array, Names, add_initializer, constant_array, input_of, is_op
+from lwc.passes.edit import rank as rank_of
 from lwc.passes.solvers.moments import agreeing, patch_mean
 
 Floats = NDArray[np.float64]
@@ -33,9 +35,17 @@ class Layer:
     grams: tuple[Floats | None, ...]
 
     @cached_property
+    def inputs(self) -> tuple[Floats | None, ...]:
+        """Per group E[x], None where it is not known."""
+        return input_means(self.node, self.view, self.stats, self.grams)
+
+    @cached_property
     def means(self) -> tuple[Floats | None, ...]:
-        """Per group E[x], None where it is not known, does not go with the Gram matrix, or no bias can take over."""
-        return _means(self.node, self.view, self.stats, self.grams)
+        """The same, None too where it does not go with the Gram matrix, or the node has no bias to take over."""
+        if not _takes_bias(self.node):
+            return (None,) * len(self.grams)
+        pairs = zip(self.grams, self.inputs, strict=True)
+        return tuple(mean if gram is None else agreeing(gram, mean) for gram, mean in pairs)
 
     @property
     def array(self) -> Array:
@@ -108,21 +118,35 @@ def _grams(node: ir.Node, stats: LayerStats | None) -> tuple[Floats | None, ...]
     return tuple(stats.gram) if stats.gram.ndim == 3 else (stats.gram,)
 
 
-def _means(
-    node: ir.Node, view: WeightView, stats: LayerStats | None, grams: tuple[Floats | None, ...]
+def input_means(
+    node: ir.Node, view: WeightView, stats: LayerStats | None, grams: Sequence[Floats | None]
 ) -> tuple[Floats | None, ...]:
+    """E[x] [in] of what the weight multiplies, per group of a convolution; None where it is not known.
+
+    grams: E[x x^T] per group, which says what share of a convolution's inputs is padding
+    """
     nothing = (None,) * len(grams)
-    tensor = None if stats is None or not stats.inputs else stats.inputs[0]
-    if tensor is None or tensor.channel_mean is None or tensor.channel_square is None or not _takes_bias(node):
+    index = 1 - view.index if is_op(node, "MatMul") else 0
+    tensor = stats.inputs[index] if stats is not None and index < len(stats.inputs) else None
+    if tensor is None or tensor.channel_mean is None or tensor.channel_square is None:
         return nothing
     mean, square = tensor.channel_mean, tensor.channel_square
-    if is_op(node, "Gemm"):
-        return (mean,) if len(mean) == view.columns else nothing
+    if not is_op(node, "Conv"):
+        rank = 2 if is_op(node, "Gemm") else rank_of(node.inputs[index]) or 0
+        along = rank and tensor.axis is not None and tensor.axis % rank == _summed_axis(node, view, rank)
+        return (mean,) if along and len(mean) == view.columns else nothing
     if len(mean) % len(grams) or view.columns % (len(mean) // len(grams)):
         return nothing
     parts = zip(grams, np.split(mean, len(grams)), np.split(square, len(grams)), strict=True)
-    means = (None if gram is None else agreeing(gram, patch_mean(gram, m, s)) for gram, m, s in parts)
-    return tuple(means)
+    return tuple(None if gram is None else patch_mean(gram, m, s) for gram, m, s in parts)
+
+
+def _summed_axis(node: ir.Node, view: WeightView, rank: int) -> int:
+    """The axis of its input that a layer sums over."""
+    if is_op(node, "ConvTranspose"):
+        return 1
+    turned = view.index == 0 if is_op(node, "MatMul") else node.attributes.get_int("transA", 0) == 1
+    return rank - (2 if turned else 1)
 
 
 def _takes_bias(node: ir.Node) -> bool:
