@@ -6,8 +6,11 @@ Tensors of the models are mapped from their files; stretches of them are copied 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +120,10 @@ def write_merged(model: Model, path: Path, *, external: bool) -> None:
 
     external: weights go to `<path>.data`, as they do when the file would pass 2 GB. Raises UsageError.
     """
-    small = {value: tensor.raw() for value, tensor in _lazy_tensors(model.ir) if tensor.nbytes < EXTERNAL_BYTES}
-    with standing_in(small):  # those in the graph's own message: an error there would not be ours any more
+    lazy = dict(_lazy_tensors(model.ir))
+    small = {value: tensor.raw() for value, tensor in lazy.items() if tensor.nbytes < EXTERNAL_BYTES}
+    large = {value: tensor for value, tensor in lazy.items() if value not in small}
+    with standing_in(small), _made_ahead(large):  # small: an error in the graph's own message would not be ours
         if external or path.is_dir() or model.weight_bytes() > INLINE_BYTES:
             write_model(model.ir, path, external_data=external)
             return
@@ -127,6 +132,31 @@ def write_merged(model: Model, path: Path, *, external: bool) -> None:
                 write_inline(model.ir, file)
         except OSError as error:
             raise UsageError(f"'{path}' cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
+def _made_ahead(tensors: Mapping[ir.Value, ir.LazyTensor]) -> Iterator[None]:
+    """While the block runs, each of these tensors is made while the one before it is written."""
+    order, begun = list(tensors.values()), dict[int, Future[ir.TensorProtocol]]()
+
+    def make(k: int) -> ir.TensorProtocol:
+        future = begun.pop(k, None)
+        found = order[k].raw() if future is None else future.result()
+        if not begun and k + 1 < len(order):
+            begun[k + 1] = pool.submit(order[k + 1].raw)
+        return found
+
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        stubs = {value: _like(tensor, partial(make, k)) for k, (value, tensor) in enumerate(tensors.items())}
+        with standing_in(stubs):
+            yield
+
+
+def _like(tensor: ir.TensorProtocol, make: Callable[[], ir.TensorProtocol]) -> ir.LazyTensor:
+    return ir.LazyTensor(
+        make, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name, doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )  # fmt: skip
 
 
 def _lazy_tensors(model: ir.Model) -> Iterator[tuple[ir.Value, ir.LazyTensor]]:

@@ -22,7 +22,8 @@ Array = NDArray[np.floating[Any]]
 Found = TypeVar("Found")
 
 STRETCH = 1 << 16  # values: a part of each of several models stays in a processor's cache
-_AHEAD = 2  # stretches for each processor to work on before the first is asked for
+_TOGETHER = 4  # stretches in one task
+_AHEAD = 2  # tasks for each processor to work on before the first is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,27 +76,27 @@ class Parts:
         """
         width = sum(tensor.itemsize for tensor in self.tensors) + (0 if self.base is None else self.base.itemsize)
         starts = range(0, self.size, self.stretch)
-        done = (self._done(work, start) for start in starts) if len(starts) < 2 else self._shared(work, starts)
+        done = self._done(work, starts) if len(starts) < 2 else self._shared(work, starts)
         for start, found in zip(starts, done, strict=True):
             yield found
             self.read(width * min(self.stretch, self.size - start))
 
     def _shared(self, work: Callable[[Part], Found], starts: Sequence[int]) -> Iterator[Found]:
-        pool, waiting = _pool(), deque[Future[Found]]()
+        pool, waiting = _pool(), deque[Future[list[Found]]]()
         try:
-            for start in starts:
-                waiting.append(pool.submit(self._done, work, start))
+            for k in range(0, len(starts), _TOGETHER):
+                waiting.append(pool.submit(self._done, work, starts[k : k + _TOGETHER]))
                 if len(waiting) > _AHEAD * _workers():
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             for task in waiting:
                 task.cancel()
 
-    def _done(self, work: Callable[[Part], Found], start: int) -> Found:
+    def _done(self, work: Callable[[Part], Found], starts: Sequence[int]) -> list[Found]:
         with np.errstate(over="ignore", invalid="ignore"):
-            return work(self.part(start))
+            return [work(self.part(start)) for start in starts]
 
     def part(self, start: int) -> Part:
         """The stretch that begins there."""

@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 
 L1, DENSITY, NONE = "l1", "density", "none"
 RESCALES = (L1, DENSITY, NONE)
-_SAMPLE = 1 << 16  # values whose sizes say about how large the smallest is that stays
+_SAMPLE = 1 << 14  # values whose sizes say about how large the smallest is that stays
 _DEVIATIONS = 6.0
 _BYTE = 256
 _PER_COUNTER = 8  # float32 numbers that Philox draws of one value of its counter
@@ -172,11 +172,12 @@ def _bracket(parts: Parts, index: int, kept: int) -> tuple[float, float]:
     step = parts.size // _SAMPLE
     if step < 2:
         return 0.0, np.inf
-    sizes = np.sort(np.abs(parts.sample(index, step)))
-    share = 1.0 - kept / parts.size
+    sizes = np.abs(parts.sample(index, step))
+    last, share = sizes.size - 1, 1.0 - kept / parts.size
     place, reach = share * sizes.size, 1.0 + _DEVIATIONS * np.sqrt(share * (1.0 - share) * sizes.size)
-    low, high = int(place - reach), int(place + reach)
-    return float(sizes[low]) if low >= 0 else 0.0, float(sizes[high]) if high < sizes.size else np.inf
+    low, high = max(int(place - reach), 0), min(int(place + reach), last)
+    sizes.partition([low, high])
+    return float(sizes[low]) if low else 0.0, float(sizes[high]) if high < last else np.inf
 
 
 def _candidates(parts: Parts, brackets: Mapping[int, tuple[float, float]]) -> dict[int, tuple[int, Array]]:
