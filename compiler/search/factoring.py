@@ -10,7 +10,7 @@ from math import inf
 
 import onnx_ir as ir
 
-from lwc.compiler.analysis.sites import macs, site_of
+from lwc.compiler.analysis.sites import macs, site_of, unrounded
 from lwc.compiler.core.plan import Choice, Float, LowRank, Plan, Site
 from lwc.compiler.search.cost import weight_bytes
 from lwc.compiler.search.evaluate import Workbench
@@ -21,7 +21,7 @@ from lwc.compiler.search.numbers import Numbers
 from lwc.compiler.search.pruning import LEAST_SAVING, compared_on
 from lwc.compiler.search.space import Option
 from lwc.passes.solvers.low_rank import largest_rank, saved_share
-from lwc.passes.sparsity.factor_weights import spectrum_of
+from lwc.passes.sparsity.factor_weights import spectrum_of, whole_reason
 from lwc.passes.sparsity.layer import Layer, layer_of
 
 KIND = "rank"
@@ -63,7 +63,7 @@ def ranks_of(bench: Workbench) -> dict[Site, tuple[LowRank, ...]]:
     found: dict[Site, tuple[LowRank, ...]] = {}
     for node in nodes:
         layer = layer_of(node, None)
-        if isinstance(layer, str) or len(layer.grams) > 1 or macs(node) < least:
+        if isinstance(layer, str) or whole_reason(layer) or unrounded(node) or macs(node) < least:
             continue
         ranks = _ranks(layer, bench.target.channel_alignment)
         if ranks and max(layer.view.rows, layer.view.columns) <= LARGE:

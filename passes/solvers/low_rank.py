@@ -28,12 +28,12 @@ class Spectrum:
     def of(weight: NDArray[np.floating], moments: Floats | None = None) -> Spectrum:
         """weight: [out, in];  moments: [in, in], or the identity where there are none or nothing to solve with."""
         exact = np.asarray(weight, np.float64)
-        seen = exact if moments is None or not usable(moments) else exact @ moments
-        outputs = seen @ exact.T
+        basis, thin = np.linalg.qr(exact) if exact.shape[0] > exact.shape[1] else (np.eye(len(exact)), exact)
+        seen = thin if moments is None or not usable(moments) else thin @ moments
+        outputs = seen @ thin.T
         values, vectors = np.linalg.eigh((outputs + outputs.T) / 2.0)
-        count = min(exact.shape)
-        tails = np.cumsum(np.maximum(values[-count:], 0.0))[::-1]
-        return Spectrum(exact, vectors[:, ::-1][:, :count], np.append(tails, 0.0))
+        tails = np.cumsum(np.maximum(values, 0.0))[::-1]
+        return Spectrum(exact, basis @ vectors[:, ::-1], np.append(tails, 0.0))
 
     def factors(self, rank: int) -> tuple[Floats, Floats]:
         """A [out, rank] of orthonormal columns and B [rank, in].  rank: at most n"""

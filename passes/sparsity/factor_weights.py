@@ -58,10 +58,8 @@ def _factor(node: ir.Node, rank: int, name: str, ctx: PassContext, names: Names)
     layer = layer_of(node, ctx.stats.get(site_of(node)))
     if isinstance(layer, str):
         return layer
-    if len(layer.grams) > 1:
-        return "its channels are in groups"
-    if is_op(node, "Gemm") and node.attributes.get_int("transA", 0) == 1:
-        return "it reads its input transposed"
+    if reason := whole_reason(layer):
+        return reason
     largest = min(largest_rank(layer.view.rows, layer.view.columns), layer.view.rows, layer.view.columns)
     if not 0 < rank <= largest:
         return f"of rank {rank}, its factors are not fewer weights: at most {largest}"
@@ -75,6 +73,14 @@ def _factor(node: ir.Node, rank: int, name: str, ctx: PassContext, names: Names)
     outer.metadata_props[SITE_KEY] = node.name or ""
     drop_unread(layer.weight, *old[2:3])
     return ""
+
+
+def whole_reason(layer: Layer) -> str:
+    """Why a layer cannot become two, whatever the rank; empty where it can."""
+    if len(layer.grams) > 1:
+        return "its channels are in groups"
+    transposed = is_op(layer.node, "Gemm") and layer.node.attributes.get_int("transA", 0) == 1
+    return "it reads its input transposed" if transposed else ""
 
 
 def spectrum_of(layer: Layer, memo: MutableMapping[Any, Any]) -> Spectrum:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Choice, Float, LowRank, Plan, Site, StaticInt8
+from lwc.compiler.core.target import NAMED
 from lwc.compiler.search import factoring
 from lwc.compiler.search.evaluate import Workbench
 from lwc.compiler.search.factoring import rank_options, ranks_of
@@ -83,3 +86,20 @@ def test_savings_are_measured_in_the_formats_of_the_plan(case: Any) -> None:
     numbers = Numbers(case.bench, case.bench.samples)
     base = Plan({site: StaticInt8() for site in case.options}, case.job.ranges)
     assert set(rank_options(case.bench, numbers, base, "latency")) <= {A}
+
+
+def bench_of(model: ir.Model) -> Any:
+    for node in model.graph:
+        node.name = node.outputs[0].name
+    infer_shapes(model)
+    return SimpleNamespace(model=Model(model, "model"), target=NAMED["cpu:x86-64-v4"])
+
+
+def test_layers_that_cannot_be_two_are_left_out() -> None:
+    turned = graph("""(float[128,1] x) => (float[1,256] y) <float[256,128] w, float[256] b>
+        { y = Gemm <transA = 1, transB = 1> (x, w, b) }""")
+    assert not ranks_of(bench_of(turned()))
+    broken = WIDE()
+    broken.graph.initializers["w1"].const_value = ir.tensor(np.full((256, 128), np.nan, np.float32), name="w1")
+    assert set(ranks_of(bench_of(WIDE()))) == {A, Y}
+    assert set(ranks_of(bench_of(broken))) == {Y}
