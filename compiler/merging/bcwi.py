@@ -4,8 +4,9 @@
     W = (1 - c) W_old + c W_new        c = 0, 0.05 ... 1
 
 A negative flip is a sample that the old model had right and the other has wrong; for a metric that is no share of right
-answers, what a sample loses. Of all coefficients at which samples score as well as with the new model, the one with the
-fewest flips is taken. Without labels and metric, right is what the mean of both models' outputs says.
+answers, what a sample loses. Of the coefficients that score no less than the new model, with at most half of its flips,
+the best one is taken, of equal ones that nearest to the new model; where no flips are halved, that with the fewest.
+Without labels and metric, right is what the mean of both models' outputs says.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from lwc.compiler.data import Calibration
 from lwc.compiler.merging.curve import Curve
 from lwc.compiler.merging.elementwise import merge_group
 from lwc.compiler.merging.evidence import LABELS, SYNTHETIC, all_samples, outputs_of, resolved
-from lwc.compiler.merging.merge import Job
+from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.stream import streamed
 from lwc.compiler.metrics import Metric
 from lwc.compiler.spool import Spool
 
 STEPS = 20
+WANTED = 0.5  # of the new model's flips
 ACCURACY, FLIPS = "accuracy", "negative flips"
 
 Scores = NDArray[np.float64]
@@ -58,7 +60,8 @@ def sweep(shares: Sequence[float], scores: Scores) -> Curve:
     accuracy = scores.mean(axis=1)
     flips = np.maximum(scores[0] - scores, 0.0).mean(axis=1)
     kept = [k for k in range(len(shares)) if accuracy[k] >= accuracy[-1]]
-    best = min(kept, key=lambda k: (flips[k], -accuracy[k], -shares[k]))
+    halved = [k for k in kept if flips[k] <= WANTED * flips[-1]]
+    best = max(halved, key=lambda k: (accuracy[k], k)) if halved else min(kept, key=lambda k: (flips[k], -k))
     lines = {ACCURACY: tuple(accuracy.tolist()), FLIPS: tuple(flips.tolist())}
     return Curve("share of the new model", tuple(shares), lines, best)
 

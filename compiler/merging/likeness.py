@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import onnx_ir as ir
@@ -16,8 +17,9 @@ from lwc.compiler.merging.evidence import named_for, open_session
 from lwc.compiler.merging.frame import Frame
 from lwc.passes.solvers.permutation import Array, Likeness, Lying, Matched, Orders, match_channels
 
+SAMPLES = 256  # at most, spread over all there are
 ROWS = 16384  # of each activation, over all samples
-LEAST_ROWS = 64  # of a sample
+LEAST_ROWS = 16  # of a sample
 
 
 def orders_by_weights(frame: Frame, k: int, seed: int) -> Orders:
@@ -78,7 +80,7 @@ def _by_activations(frame: Frame, other: Model, samples: Sequence[Calibration], 
     compared = {value.name or "": list(_compared(frame, value)) for value in _summed_over(frame)}
     names = [name for name, places in compared.items() if places]
     sessions = [open_session(model, names) for model in (frame.model, other)] if names else []
-    limit = max(LEAST_ROWS, ROWS // max(1, sum(map(len, samples))))
+    limit = max(LEAST_ROWS, ROWS // min(SAMPLES, sum(map(len, samples))))
     for number, feeds in enumerate(_feeds(samples, frame.model) if names else ()):
         first, second = (session.run(feeds) for session in sessions)
         for name in names:
@@ -108,5 +110,6 @@ def _compared(frame: Frame, value: ir.Value) -> Iterator[_Compared]:
 
 
 def _feeds(samples: Sequence[Calibration], model: Model) -> Iterator[dict[str, Array]]:
-    for one in samples:
-        yield from named_for(one, model).feeds()
+    step = -(-sum(map(len, samples)) // SAMPLES)
+    every = (feeds for one in samples for feeds in named_for(one, model).feeds())
+    return islice(every, 0, None, step)

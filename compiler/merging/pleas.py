@@ -28,19 +28,21 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.skeleton import initialized
 from lwc.compiler.merging.align import Aligned
 from lwc.compiler.merging.evidence import SYNTHETIC, all_samples, named_for, open_session
+from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.layers import Layer, find_layers
 from lwc.compiler.merging.masks import keep_masks
-from lwc.compiler.merging.merge import Job
 from lwc.compiler.merging.methods import KEEP
 from lwc.compiler.merging.rebasin import averaged, notes_of, ordered
 from lwc.passes.solvers.permutation import Array
 from lwc.passes.solvers.toward import Floats, Pairs, solved_toward
 
 MULTIPLY_ADDS = 4e12  # of all the runs together: a minute or two on two cores
-FEWEST, MOST = 8, 512  # samples
+FEWEST, MOST = 8, 256  # samples
 ROWS_PER_INPUT = 6  # that a layer is solved on, of all samples together
 FEWEST_ROWS = 4096
-TOGETHER = 16  # samples whose rows are multiplied at once: products of few rows are bound by memory
+LEAST_ERROR = 1e-6  # of the square of the outputs: sums of products in float32 say nothing of less
+OUTPUT_BYTES = 500_000_000  # of layers whose outputs in the models are gathered in one go
+TOGETHER = 64  # samples whose rows are multiplied at once: products of few rows are bound by memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,15 @@ class _Step:
     def columns(self) -> int:
         """Inputs, and the constant 1 that a bias multiplies."""
         return self.layer.view.columns + (self.bias is not None)
+
+    @property
+    def name(self) -> str:
+        """Of the value that it reads."""
+        return self.read.name or ""
+
+    def most(self, samples: int) -> int:
+        """Rows to take of one sample."""
+        return max(1, max(FEWEST_ROWS, ROWS_PER_INPUT * self.columns) // samples)
 
     def matrices(self, tensors: Mapping[int, Array]) -> list[Floats]:
         """[out, in] of every group of a convolution, the bias as the last column."""
@@ -82,11 +93,11 @@ def merge(job: Job) -> tuple[Model, Sequence[str]]:
     samples = all_samples(job)
     steps = [step for step in _steps(aligned) if job.recipe.of(step.layer.group.name).method != KEEP]
     feeds = [one for each in samples for one in named_for(each, frame.model).feeds()]
-    feeds = feeds[:: max(1, len(feeds) // _affordable(frame.model, len(steps), len(feeds)))]
+    feeds = feeds[:: -(-len(feeds) // _affordable(frame.model, len(steps), len(feeds)))]
     job.progress.stage("Least squares", len(steps))
     solved = 0
-    for step in steps:
-        solved += _solve(step, merged, aligned.models, job.recipe.settings.shares(len(aligned.models)), feeds)
+    for step, wanted in _wanted(steps, aligned.models, job.recipe.settings.shares(len(aligned.models)), feeds):
+        solved += _solve(step, merged, wanted, feeds)
         job.progress.advance()
     told = f"{solved} of {len(steps)} layers were solved toward what they give in the models, on {len(feeds)} samples."
     masks = keep_masks(merged, aligned, job.recipe, based=False)
@@ -125,14 +136,50 @@ def _affordable(model: Model, layers: int, samples: int) -> int:
     return max(1, min(samples, max(FEWEST, min(MOST, int(MULTIPLY_ADDS / work)))))
 
 
-def _solve(
-    step: _Step, merged: Model, models: Sequence[Model], shares: Sequence[float], feeds: Sequence[Feeds]
-) -> bool:
+def _wanted(
+    steps: Sequence[_Step], models: Sequence[Model], shares: Sequence[float], feeds: Sequence[Feeds]
+) -> Iterator[tuple[_Step, list[Array]]]:
+    """Layer by layer, per sample what the models give on average: [groups, n, out]; several layers in one go."""
+    weights = [share / sum(shares) for share in shares]
+    for some in _together(steps):
+        found: dict[_Step, list[Array]] = {step: [] for step in some}
+        names = {step.name for step in some if step.read.producer() is not None}
+        for k, (model, weight) in enumerate(zip(models, weights, strict=True)):
+            session = open_session(model, sorted(names))
+            matrices = {step: weight * np.stack(step.matrices(_tensors(step, model))) for step in some}
+            matrices = {step: found.astype(np.float32).swapaxes(1, 2) for step, found in matrices.items()}
+            for number, sample in enumerate(feeds):
+                values = {**sample, **session.run(sample)}
+                for step in some:
+                    rows = step.inputs(values[step.name], step.most(len(feeds)), number)
+                    given = rows.astype(np.float32) @ matrices[step]
+                    if k == 0:
+                        found[step].append(given)
+                    else:
+                        found[step][number] += given
+        yield from found.items()
+
+
+def _together(steps: Sequence[_Step]) -> Iterator[list[_Step]]:
+    """Layers in their order, as many at a time as outputs fit in memory."""
+    some: list[_Step] = []
+    held = 0
+    for step in steps:
+        held += 4 * step.layer.view.rows * max(FEWEST_ROWS, ROWS_PER_INPUT * step.columns)
+        if some and held > OUTPUT_BYTES:
+            yield some
+            some, held = [], 0
+        some.append(step)
+    if some:
+        yield some
+
+
+def _solve(step: _Step, merged: Model, wanted: Sequence[Array], feeds: Sequence[Feeds]) -> bool:
     """Give the layer the weight and the bias that are better on samples unseen; returns whether there are any."""
     values, tensors = [value for value, _ in initialized(merged.ir)], _tensors(step, merged)
     now = step.matrices(tensors)
-    folds = _pairs(step, merged, models, shares, feeds)
-    found = [solved_toward(matrix, (one, other)) for matrix, one, other in zip(now, *folds, strict=True)]
+    folds = _pairs(step, merged, wanted, feeds, now)
+    found = [_solved(matrix, (one, other)) for matrix, one, other in zip(now, *folds, strict=True)]
     if all(new is None for new in found):
         return False
     new = [old if one is None else one for old, one in zip(now, found, strict=True)]
@@ -143,32 +190,30 @@ def _solve(
     return True
 
 
+def _solved(matrix: Floats, folds: tuple[Pairs, Pairs]) -> Floats | None:
+    """None where the average gives what is wanted, but for rounding."""
+    both = folds[0] + folds[1]
+    return solved_toward(matrix, folds) if both.error(matrix) > LEAST_ERROR * both.power else None
+
+
 def _pairs(
-    step: _Step, merged: Model, models: Sequence[Model], shares: Sequence[float], feeds: Sequence[Feeds]
+    step: _Step, merged: Model, wanted: Sequence[Array], feeds: Sequence[Feeds], now: Sequence[Floats]
 ) -> tuple[list[Pairs], list[Pairs]]:
-    """By group of a convolution, inputs as the merged model has them and outputs as the models have them.
+    """By group of a convolution, inputs as the merged model has them and the outputs wanted.
 
     Every other sample is of the second fold.
     """
-    most = max(1, max(FEWEST_ROWS, ROWS_PER_INPUT * step.columns) // len(feeds))
-    runs = [_value_of(model, step.read) for model in (merged, *models)]
-    matrices = [step.matrices(_tensors(step, model)) for model in models]
-    folds = tuple([Pairs.none(len(one), step.columns) for one in matrices[0]] for _ in range(2))
-    for fold, together in _turns(feeds):
-        rows = [[step.inputs(run(sample), most, number) for number, sample in together] for run in runs]
-        given, *seen = (np.concatenate(parts, axis=1) for parts in rows)
-        for k, pairs in enumerate(folds[fold]):
-            wanted = sum(share * (x[k] @ one[k].T) for share, x, one in zip(shares, seen, matrices, strict=True))
-            pairs.add(given[k], wanted / sum(shares))
-    return folds[0], folds[1]
-
-
-def _turns(feeds: Sequence[Feeds]) -> Iterator[tuple[int, list[tuple[int, Feeds]]]]:
-    """Samples with their numbers, some at a time, and the fold that they are of."""
-    numbered = list(enumerate(feeds))
+    run = _value_of(merged, step.read)
+    folds = tuple([Pairs.none(len(one), step.columns) for one in now] for _ in range(2))
     for fold in (0, 1):
-        mine = numbered[fold::2]
-        yield from ((fold, mine[k : k + TOGETHER]) for k in range(0, len(mine), TOGETHER))
+        numbers = range(fold, len(feeds), 2)
+        for first in range(0, len(numbers), TOGETHER):
+            some = numbers[first : first + TOGETHER]
+            given = np.concatenate([step.inputs(run(feeds[k]), step.most(len(feeds)), k) for k in some], axis=1)
+            outputs = np.concatenate([wanted[k] for k in some], axis=1)
+            for group, pairs in enumerate(folds[fold]):
+                pairs.add(given[group], outputs[group])
+    return folds[0], folds[1]
 
 
 def _tensors(step: _Step, model: Model) -> dict[int, Array]:

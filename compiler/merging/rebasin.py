@@ -17,9 +17,9 @@ from lwc.compiler.merging.align import Aligned
 from lwc.compiler.merging.elementwise import merge_group
 from lwc.compiler.merging.evidence import all_samples
 from lwc.compiler.merging.frame import Frame, framed
+from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.likeness import orders_by_activations, orders_by_weights
 from lwc.compiler.merging.masks import is_sparse, keep_masks, zeros
-from lwc.compiler.merging.merge import Job
 from lwc.compiler.merging.stream import streamed
 from lwc.passes.solvers.permutation import Orders, moved
 
@@ -40,8 +40,10 @@ def ordered(job: Job) -> tuple[Frame, list[Orders]]:
     samples = all_samples(job) if job.calib else ()
     orders = []
     for k in others:
-        seed = job.recipe.seed
-        found = orders_by_activations(frame, k, samples, seed) if samples else orders_by_weights(frame, k, seed)
+        if samples:
+            found = orders_by_activations(frame, k, samples, job.recipe.seed)
+        else:
+            found = orders_by_weights(frame, k, job.recipe.seed)
         orders.append(keeping_masks(frame, k, found))
         job.progress.advance()
     return frame, orders

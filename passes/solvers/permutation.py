@@ -27,6 +27,7 @@ Order = NDArray[np.int64]
 Orders = Mapping[str, Order]
 
 SWEEPS = 50
+BLIND = 1 << 20  # likenesses of positions, over all pairs of channels, that are looked at to match these blindly
 _GAIN = 1e-9  # of the likeness: smaller ones are rounding
 
 
@@ -59,6 +60,13 @@ class Matched:
             found += by_channel(self.first, one) @ by_channel(moved(self.second, others, orders), one).T
         return found
 
+    def blind(self, group: str) -> Floats:
+        """As `likeness`, but whatever the other groups' orders are: of the values of each channel, sorted."""
+        mine = [one for one in self.lying if one.group == group]
+        pairs = [[np.sort(by_channel(array, one)) for array in (self.first, self.second)] for one in mine]
+        found: Floats = np.sum([first @ second.T for first, second in pairs], axis=0, dtype=np.float64)
+        return found
+
     def value(self, orders: Orders) -> float:
         """< T1, P T2 >"""
         return float(np.vdot(self.first, moved(self.second, self.lying, orders)))
@@ -85,6 +93,14 @@ class Likeness:
         for k in range(many):
             found += there[np.ix_(one.positions[:, k], one.positions[:, k])]
         return found
+
+    def blind(self, group: str) -> Floats:
+        """As `likeness`, but whatever the other groups' orders are: each two channels at their best."""
+        places = next(one.positions for one in self.lying if one.group == group)
+        if len(self.lying) < 2 or places.size * len(places) > BLIND:
+            return self.likeness(group, {})
+        found = [[_best(self.matrix[np.ix_(a, b)]) for b in places] for a in places]
+        return np.array(found)
 
     def value(self, orders: Orders) -> float:
         """Sum of the likenesses of what then is in the same place."""
@@ -117,15 +133,36 @@ def assigned(likeness: Floats) -> Order:
     return np.asarray(linear_sum_assignment(likeness, maximize=True)[1], np.int64)
 
 
+def _best(likeness: Array) -> float:
+    return float(likeness[linear_sum_assignment(likeness, maximize=True)].sum())
+
+
 def match_channels(
-    terms: Sequence[Matched | Likeness], sizes: Mapping[str, int], seed: int = 0, start: Orders | None = None
+    terms: Sequence[Matched | Likeness], sizes: Mapping[str, int], seed: int = 0
 ) -> dict[str, Order]:
     """An order for each group that no step on one group alone makes better.
 
-    sizes: channels of each group;  start: orders to begin with, else channels as they are
+    From channels as they are, and from what each group's channels look like whatever the orders of the others are;
+    the better end is taken. sizes: channels of each group
     """
-    orders = {group: np.arange(size) for group, size in sizes.items()}
-    orders |= dict(start or {})
+    still = {group: np.arange(size) for group, size in sizes.items()}
+    ends = [matched_from(start, terms, seed) for start in (still, _blind(terms, still))]
+    return max(ends, key=lambda orders: sum(term.value(orders) for term in terms))
+
+
+def _blind(terms: Sequence[Matched | Likeness], still: Orders) -> dict[str, Order]:
+    """Each group matched by itself."""
+    found = dict(still)
+    for group in still:
+        mine = [term.blind(group) for term in terms if any(one.group == group for one in term.lying)]
+        if mine and np.isfinite(mine).all():
+            found[group] = assigned(np.sum(mine, axis=0))
+    return found
+
+
+def matched_from(start: Orders, terms: Sequence[Matched | Likeness], seed: int = 0) -> dict[str, Order]:
+    """Orders that no step on one group alone makes better, from some on. seed: of the groups' turns"""
+    orders, sizes = dict(start), {group: len(order) for group, order in start.items()}
     of_group = {group: [term for term in terms if any(one.group == group for one in term.lying)] for group in sizes}
     rng = np.random.default_rng(seed)
     for _ in range(SWEEPS):
