@@ -10,7 +10,6 @@ import click
 
 from lwc.compiler.cli import parameters
 from lwc.compiler.cli.screen import Column, Screen
-from lwc.compiler.core.errors import UsageError
 from lwc.compiler.merging.align import DoesNotMatch, Missing
 from lwc.compiler.merging.curve import Curve, sparkline
 from lwc.compiler.merging.merge import Merged
@@ -47,22 +46,23 @@ def name_or_number(context: click.Context, parameter: click.Parameter, text: str
     help="What makes up for what DARE drops: l1 (default), density, none, or a number q to divide by.",
 )  # fmt: skip
 @click.option("--normalize/--no-normalize", default=None, help="Divide by the weights that went in (ties does).")
+@click.option("--shrink", type=float, metavar="R", help="Gram matrices, off their diagonal (regmean) [default: 0.9].")
+@click.option("--in-order", is_flag=True, default=None, help="Solve layers one after the other (regmean).")
+@click.option("--learned", is_flag=True, default=None, help="Look for the weights that score most (soup).")
 @click.option("--recipe", metavar="FILE.toml", help="The same settings from a file, and others by layer; flags win.")
 @click.option("--partial", is_flag=True, default=None, help="Keep what has no counterpart, instead of refusing.")
 @click.option("--calib", multiple=True, metavar="PATH", help="Samples: one for all models, or one of each.")
 @click.option("--metric", metavar="NAME|module:attr", help="What methods that look at data make best.")
-@click.option("--lora", multiple=True, metavar="ADAPTER", help="Fold this adapter into A.")
+@click.option("--lora", multiple=True, metavar="ADAPTER", help="Fold this adapter of PEFT, a file or its folder, into A.")
 @parameters.seed
 @parameters.with_screen
 def merge(
     screen: Screen, models: tuple[str, ...], out: str, lora: tuple[str, ...], calib: tuple[str, ...], **flags: Any
 ) -> None:
-    """Merge models of one architecture into one."""
-    if lora:
-        raise UsageError("Adapters cannot be folded by this version of lwc.")
+    """Merge models of one architecture into one, or fold adapters into one."""
     try:
         with screen.progress() as progress:
-            found = merge_models(models, out, calib=calib, progress=progress, **flags)
+            found = merge_models(models, out, calib=calib, lora=lora, progress=progress, **flags)
     except DoesNotMatch as error:
         screen.table(*_missing_table(error.missing))
         raise

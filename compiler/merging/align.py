@@ -169,7 +169,7 @@ def _groups(matchings: Sequence[Matching]) -> Iterator[Group]:
     for values, places in _places(matchings).items():
         role = role_of(values[0], places)
         if role is not Role.CONSTANT:
-            yield Group(_own(values[0], places), role, values)
+            yield Group(own_value(values[0], places), role, values)
 
 
 def _places(matchings: Sequence[Matching]) -> dict[tuple[ir.Value, ...], list[Place]]:
@@ -185,7 +185,7 @@ def _places(matchings: Sequence[Matching]) -> dict[tuple[ir.Value, ...], list[Pl
     return found
 
 
-def _own(value: ir.Value, places: Sequence[Place]) -> ir.Value:
+def own_value(value: ir.Value, places: Sequence[Place]) -> ir.Value:
     """A value that only these slots read: the value itself, or a new one of the same tensor."""
     if len(value.uses()) == len(places):
         return value
