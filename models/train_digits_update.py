@@ -11,7 +11,6 @@ import argparse
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +21,7 @@ from lwc.passes.solvers.permutation import Array, Likeness, Lying, Matched, Orde
 SAMPLES = 256  # at most, spread over all there are
 ROWS = 16384  # of each activation, over all samples
 LEAST_ROWS = 16  # of a sample
+WIDEST = 8192  # positions that are all compared with each other
 
 
 def orders_by_weights(frame: Frame, k: int, seed: int) -> Orders:
@@ -49,16 +51,21 @@ def _by_weights(frame: Frame, k: int) -> list[Matched | Likeness]:
 
 @dataclass
 class _Compared:
-    """Moments of the positions on one axis of an activation, in both models. lying: the groups there"""
+    """Moments of the positions on some axes of an activation, taken together, in both models.
 
-    axis: int
+    lying: the groups there, as on one axis that joins them
+    """
+
+    axes: tuple[int, ...]
     lying: list[Lying]
     count: int = 0
     sums: list[NDArray[np.float64]] = field(default_factory=list)
 
     def add(self, first: Array, second: Array, limit: int, rng: np.random.Generator) -> None:
         """The same places of both, at most so many, drawn at random."""
-        a, b = (np.moveaxis(array, self.axis, -1).reshape(-1, array.shape[self.axis]) for array in (first, second))
+        size = math.prod(first.shape[axis] for axis in self.axes)
+        last = range(-len(self.axes), 0)
+        a, b = (np.moveaxis(array, self.axes, last).reshape(-1, size) for array in (first, second))
         if len(a) > limit:
             places = rng.choice(len(a), limit, replace=False)
             a, b = a[places], b[places]
@@ -77,16 +84,16 @@ class _Compared:
 
 
 def _by_activations(frame: Frame, other: Model, samples: Sequence[Calibration], seed: int) -> list[Matched | Likeness]:
-    compared = {value.name or "": list(_compared(frame, value)) for value in _summed_over(frame)}
-    names = [name for name, places in compared.items() if places]
+    found = {value.name or "": _compared(frame, value) for value in _summed_over(frame)}
+    compared = {name: one for name, one in found.items() if one is not None}
+    names = list(compared)
     sessions = [open_session(model, names) for model in (frame.model, other)] if names else []
     limit = max(LEAST_ROWS, ROWS // min(SAMPLES, sum(map(len, samples))))
     for number, feeds in enumerate(_feeds(samples, frame.model) if names else ()):
         first, second = (session.run(feeds) for session in sessions)
-        for name in names:
-            for place in compared[name]:
-                place.add(first[name], second[name], limit, np.random.default_rng([seed, number]))
-    return [place.likeness() for name in names for place in compared[name] if place.count]
+        for name, one in compared.items():
+            one.add(first[name], second[name], limit, np.random.default_rng([seed, number]))
+    return [one.likeness() for one in compared.values() if one.count]
 
 
 def _summed_over(frame: Frame) -> Iterable[ir.Value]:
@@ -101,12 +108,20 @@ def _summed_over(frame: Frame) -> Iterable[ir.Value]:
     return found
 
 
-def _compared(frame: Frame, value: ir.Value) -> Iterator[_Compared]:
-    lying = [one for one in frame.channels.on(value) if one.site.name in frame.sizes]
-    for axis in sorted({one.axis for one in lying}):
-        there = [Lying(one.site.name, 0, one.positions) for one in lying if one.axis == axis]
-        if all(len(np.unique(one.positions)) == one.positions.size for one in there):
-            yield _Compared(axis, there)
+def _compared(frame: Frame, value: ir.Value) -> _Compared | None:
+    """Where groups lie on several axes, such as heads and what is within them, all are compared at once."""
+    found = [one for one in frame.channels.on(value) if one.site.name in frame.sizes]
+    axes = tuple(sorted({one.axis for one in found}))
+    sizes = [value.shape[axis] for axis in axes] if value.shape is not None else []
+    if not axes or not all(isinstance(size, int) for size in sizes) or math.prod(sizes) > WIDEST:
+        return None
+    places = np.arange(math.prod(sizes)).reshape(sizes)
+    lying = []
+    for one in found:
+        there = np.moveaxis(places, axes.index(one.axis), 0)[one.positions]
+        lying.append(Lying(one.site.name, 0, np.sort(there.reshape(len(there), -1), axis=1)))
+    apart = all(len(np.unique(one.positions)) == one.positions.size for one in lying)
+    return _Compared(axes, lying) if apart else None
 
 
 def _feeds(samples: Sequence[Calibration], model: Model) -> Iterator[dict[str, Array]]:

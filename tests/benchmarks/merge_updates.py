@@ -47,8 +47,8 @@ def main() -> None:
         share = curve.x[curve.chosen]
         print(f"{seed:5} {share:6.2f} {old.mean():7.4f} {new.mean():7.4f} {between.mean():7.4f}   {flips}", flush=True)
     found = np.array(totals)
-    old_score, new_score, score = found[:, :3].mean(0)
-    print(f"{'mean':>5} {'':6} {old_score:7.4f} {new_score:7.4f} {score:7.4f}   {found[:, 3:].sum(0).astype(int).tolist()}")
+    scores = " ".join(f"{score:7.4f}" for score in found[:, :3].mean(0))
+    print(f" mean {'':6} {scores}   {found[:, 3:].sum(0).astype(int).tolist()} together")
 
 
 if __name__ == "__main__":
