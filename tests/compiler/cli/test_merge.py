@@ -64,3 +64,27 @@ def test_lists_what_does_not_match_and_ends_with_3(
 def test_what_cannot_be_read_ends_with_2(files: list[str], tmp_path: Path, options: list[str]) -> None:
     assert run(["merge", *files[:2], *options, "-o", str(tmp_path / "out.onnx")]) == 2
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("flags", [["--shrink", "0.5"], ["--in-order"]])
+def test_samples_of_each_model_are_looked_at(
+    files: list[str], tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calib, out = [], tmp_path / "out.onnx"
+    for k, scale in enumerate((1.0, 3.0)):
+        path = tmp_path / f"calib{k}.npz"
+        np.savez(path, x=np.random.default_rng(k).normal(0.0, scale, (200, 30)).astype(np.float32))
+        calib += ["--calib", str(path)]
+    assert run(["merge", *files[:2], "--method", "regmean", *calib, *flags, "-o", str(out)]) == 0
+    merged = numpy_helper.to_array(onnx.load(out).graph.initializer[0])
+    np.testing.assert_allclose(merged.mean(), 0.9, atol=0.03)  # 0 and 1, by powers of 1 and 9
+    assert "1 weights were solved" in capsys.readouterr().out
+
+
+def test_a_soup_without_labels_ends_with_2(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "calib.npz", x=np.ones((4, 30), np.float32))
+    command = ["merge", *files[:2], "--method", "soup", "--calib", str(tmp_path / "calib.npz")]
+    assert run([*command, "-o", str(tmp_path / "out.onnx")]) == 2
+    assert "the samples have no labels. " in " ".join(capsys.readouterr().err.split()) + " "
