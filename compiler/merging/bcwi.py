@@ -5,7 +5,8 @@
 
 A negative flip is a sample that the old model had right and the other has wrong; for a metric that is no share of right
 answers, what a sample loses. Of the coefficients that score no less than the new model, with at most half of its flips,
-the best one is taken, of equal ones that nearest to the new model; where no flips are halved, that with the fewest.
+the best one is taken, of equal ones that nearest to the new model; where no flips are halved, that with the fewest. The
+old model itself is none of them: it is no update.
 Without labels and metric, right is what the mean of both models' outputs says.
 """
 
@@ -59,7 +60,7 @@ def sweep(shares: Sequence[float], scores: Scores) -> Curve:
     """
     accuracy = scores.mean(axis=1)
     flips = np.maximum(scores[0] - scores, 0.0).mean(axis=1)
-    kept = [k for k in range(len(shares)) if accuracy[k] >= accuracy[-1]]
+    kept = [k for k in range(1, len(shares)) if accuracy[k] >= accuracy[-1]]
     halved = [k for k in kept if flips[k] <= WANTED * flips[-1]]
     best = max(halved, key=lambda k: (accuracy[k], k)) if halved else min(kept, key=lambda k: (flips[k], -k))
     lines = {ACCURACY: tuple(accuracy.tolist()), FLIPS: tuple(flips.tolist())}

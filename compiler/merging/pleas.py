@@ -146,8 +146,10 @@ def _wanted(
         names = {step.name for step in some if step.read.producer() is not None}
         for k, (model, weight) in enumerate(zip(models, weights, strict=True)):
             session = open_session(model, sorted(names))
-            matrices = {step: weight * np.stack(step.matrices(_tensors(step, model))) for step in some}
-            matrices = {step: found.astype(np.float32).swapaxes(1, 2) for step, found in matrices.items()}
+            matrices = {
+                step: (weight * np.stack(step.matrices(_tensors(step, model)))).astype(np.float32).swapaxes(1, 2)
+                for step in some
+            }
             for number, sample in enumerate(feeds):
                 values = {**sample, **session.run(sample)}
                 for step in some:

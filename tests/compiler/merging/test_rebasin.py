@@ -36,7 +36,7 @@ def samples(count: int = 8) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("method", ["rebasin", "pleas"])
 @pytest.mark.parametrize("calib", [(), (samples(),)], ids=["weights", "activations"])
 @pytest.mark.parametrize("kind", ["cnn", "gru", "transformer"])
-def test_a_model_and_itself_shuffled_merge_into_that_model(kind: digits.Kind, calib: Sequence[Any], method: str) -> None:
+def test_a_model_and_itself_shuffled_merge_into_it(kind: digits.Kind, calib: Sequence[Any], method: str) -> None:
     if method == "pleas" and (not calib or kind != "gru"):
         pytest.skip("the same layers, solved for nothing")
     path = digits.path(kind)
