@@ -21,11 +21,11 @@ from lwc.models import digits, shifted_digits
 
 _THREADS = 2
 _BATCH = 64
-_EPOCHS = 8
+_EPOCHS = {"cnn": 4, "transformer": 8, "gru": 8}
 _RATE = {"cnn": 5e-4, "transformer": 5e-4, "gru": 1e-3}
 
 
-def fine_tune(kind: digits.Kind, shift: shifted_digits.Shift, epochs: int = _EPOCHS, seed: int = 0) -> Model:
+def fine_tune(kind: digits.Kind, shift: shifted_digits.Shift, epochs: int, seed: int = 0) -> Model:
     """The committed model after some epochs on the shifted training part; AdamW, the rate falling as a cosine."""
     torch.manual_seed(seed)
     torch.set_num_threads(_THREADS)
@@ -33,9 +33,8 @@ def fine_tune(kind: digits.Kind, shift: shifted_digits.Shift, epochs: int = _EPO
     model = Model.open(digits.path(kind))
     program = Program(model)
     weights = {name: w.clone().requires_grad_() for name, w in program.weights.items() if w.is_floating_point()}
-    split = "calibration"
-    images, labels = (torch.from_numpy(array) for array in shifted_digits.arrays(shift, split))
-    plain = torch.from_numpy(digits.arrays(split)[0])
+    images, labels = (torch.from_numpy(array) for array in shifted_digits.arrays(shift, "calibration"))
+    plain = torch.from_numpy(digits.arrays("calibration")[0])
     steps = epochs * math.ceil(len(images) / _BATCH)
     optimizer = torch.optim.AdamW(weights.values(), _RATE[kind], weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -69,12 +68,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write")
     parser.add_argument("--kind", choices=digits.KINDS, default="transformer")
-    parser.add_argument("--epochs", type=int, default=_EPOCHS)
+    parser.add_argument("--epochs", type=int, help="training epochs (default: by kind)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for shift in shifted_digits.SHIFTS:
-        model = fine_tune(options.kind, shift, options.epochs, options.seed)
+        model = fine_tune(options.kind, shift, options.epochs or _EPOCHS[options.kind], options.seed)
         model.save(options.folder / f"{shift}.onnx")
         print(f"{shift}.onnx: held-out accuracy {accuracy(model, shift):.4f}", flush=True)
 

@@ -1,9 +1,9 @@
 """Three models fine-tuned on three shifts of the digits, merged by every method: accuracy on each shift's test images.
 
-    python -m lwc.models.train_shifted_digits --kind cnn FOLDER
-    python tests/benchmarks/merge_shifts.py FOLDER --kind cnn [--samples N] [--only METHOD ...]
+    python -m lwc.models.train_shifted_digits FOLDER
+    python tests/benchmarks/merge_shifts.py FOLDER [--samples N] [--only METHOD ...]
 
-Methods see images of the training part alone, shifted as each model's were: with labels `soup`, without all others.
+--kind is of the models, here and there. Methods see images of the training part alone, shifted as each model's were: with labels `soup`, without all others.
 Test images are for the table. What is asked: the best method within 2 points of the mean of the specialists.
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the specialists are")
-    parser.add_argument("--kind", choices=digits.KINDS, default="cnn")
+    parser.add_argument("--kind", choices=digits.KINDS, default="transformer")
     parser.add_argument("--samples", type=int, default=400, help="images of each shift that methods see")
     parser.add_argument("--only", nargs="*", choices=CASES, help="these methods alone")
     options = parser.parse_args()
