@@ -3,8 +3,9 @@
     python -m lwc.models.train_shifted_digits FOLDER
     python tests/benchmarks/merge_shifts.py FOLDER [--samples N] [--only METHOD ...]
 
---kind is of the models, here and there. Methods see images of the training part alone, shifted as each model's were: with labels `soup`, without all others.
-Test images are for the table. What is asked: the best method within 2 points of the mean of the specialists.
+--kind is of the models, here and there. Methods see images of the training part alone, shifted as each model's were;
+`soup` sees their labels, too. Test images are for the table.
+Asked is the best method within 2 points of the mean of the specialists.
 """
 
 from __future__ import annotations
