@@ -30,6 +30,8 @@ from lwc.passes.fuse.merge_gelu import MergeGelu
 from lwc.passes.fuse.merge_hard_sigmoid import MergeHardSigmoid
 from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
 from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
+from lwc.passes.merge.fold_scales import FoldScales
+from lwc.passes.merge.merge_branches import MergeBranches
 from lwc.passes.precision import PRECISION_PASSES
 from lwc.passes.sparsity import SPARSITY_PASSES
 from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
@@ -64,8 +66,9 @@ FUSE: tuple[Pass, ...] = (
     ApplyOnnxscript(),
     MergeMatMulAdd(),
 )
+MERGE: tuple[Pass, ...] = (MergeBranches(), FoldScales())
 ALL_PASSES: tuple[type[Pass], ...] = (
-    *dict.fromkeys(type(step) for step in (*CANONICALIZE, *FUSE)),
+    *dict.fromkeys(type(step) for step in (*CANONICALIZE, *FUSE, *MERGE)),
     RaiseOpset,
     FoldWithGraphSurgeon,
     GraphSurgeonPass,
@@ -77,5 +80,5 @@ ROUNDS = 12
 
 
 def clean(target: Target) -> Pipeline:
-    """Canonicalize and fuse, until nothing changes any more."""
-    return Pipeline((*CANONICALIZE, *FUSE, NameNodes()), rounds=ROUNDS)
+    """Canonicalize, fuse and merge, until nothing changes any more."""
+    return Pipeline((*CANONICALIZE, *FUSE, *MERGE, NameNodes()), rounds=ROUNDS)

@@ -121,7 +121,8 @@ class _Folding:
             return "no weight of the graph is called so"
         fitting = [place for place, count in liked.items() if count == best]
         scoped = [place for place in fitting if likeness(module, place.scopes) == best]
-        fitting = scoped or fitting
+        told = {place.value for place in scoped}  # exporters store equal weights once, under the name of one
+        fitting = [place for place in fitting if place in scoped or place.value not in told]
         names = list(dict.fromkeys(f"'{place.value.name}'" for place in fitting))
         return fitting if len(names) == 1 else f"{', '.join(names[:3])} fit alike"
 

@@ -15,7 +15,7 @@ from lwc.compiler.core.pass_ import Pass, PassContext
 from lwc.compiler.core.target import NAMED
 from lwc.compiler.testing import assert_keeps_promises, disagreement, run_onnxruntime
 from lwc.models import tiny
-from lwc.passes import ALL_PASSES, CANONICALIZE, FUSE, clean
+from lwc.passes import ALL_PASSES, CANONICALIZE, FUSE, MERGE, clean
 from lwc.passes.canonicalize.raise_opset import RaiseOpset
 from lwc.passes.surgery.graph_surgeon import GraphSurgeonPass
 
@@ -94,4 +94,4 @@ def test_passes_have_names_of_their_own() -> None:
 
 
 def test_every_pass_of_the_pipelines_is_registered() -> None:
-    assert {type(step) for step in (*CANONICALIZE, *FUSE)} <= set(ALL_PASSES)
+    assert {type(step) for step in (*CANONICALIZE, *FUSE, *MERGE)} <= set(ALL_PASSES)

@@ -1,0 +1,1 @@
+"""Make one layer of several that compute something linear of the same input."""
