@@ -116,17 +116,17 @@ def _with_parted(aligned: Aligned) -> Aligned:
     groups = list(aligned.groups)
     of_value = {group.value: group for group in groups}
     for value in list(graph.initializers.values()):
-        uses: dict[Key, list[ir.Usage]] = {}
+        uses: dict[Key, list[tuple[ir.Node, int]]] = {}
         for use in value.uses():
-            uses.setdefault(lies.get((use.node, use.idx), ()), []).append(use)
+            uses.setdefault(lies.get((use.node, use.idx), ()), []).append((use.node, use.idx))
         for readers in [uses[key] for key in sorted(uses)][1:]:
             own = ir.Value(
-                name=free_name(graph, f"{value.name}.{readers[0].node.name}"), type=value.type, shape=value.shape,
+                name=free_name(graph, f"{value.name}.{readers[0][0].name}"), type=value.type, shape=value.shape,
                 const_value=value.const_value,
             )  # fmt: skip
             graph.register_initializer(own)
-            for use in readers:
-                use.node.replace_input_with(use.idx, own)
+            for node, index in readers:
+                node.replace_input_with(index, own)
             if value in of_value:
                 group = of_value[value]
                 groups.append(Group(own, group.role, (own, *group.values[1:])))

@@ -112,8 +112,9 @@ def _compared(frame: Frame, value: ir.Value) -> _Compared | None:
     """Where groups lie on several axes, such as heads and what is within them, all are compared at once."""
     found = [one for one in frame.channels.on(value) if one.site.name in frame.sizes]
     axes = tuple(sorted({one.axis for one in found}))
-    sizes = [value.shape[axis] for axis in axes] if value.shape is not None else []
-    if not axes or not all(isinstance(size, int) for size in sizes) or math.prod(sizes) > WIDEST:
+    dims = [value.shape[axis] for axis in axes] if value.shape is not None else []
+    sizes = [dim for dim in dims if isinstance(dim, int)]
+    if not axes or len(sizes) < len(axes) or math.prod(sizes) > WIDEST:
         return None
     places = np.arange(math.prod(sizes)).reshape(sizes)
     lying = []

@@ -26,6 +26,7 @@ from lwc.compiler.core.accumulate import GRAM_FEATURES
 from lwc.compiler.core.backend import Feeds
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.skeleton import initialized
+from lwc.compiler.data import Calibration
 from lwc.compiler.merging.align import Aligned
 from lwc.compiler.merging.evidence import SYNTHETIC, all_samples, named_for, open_session
 from lwc.compiler.merging.job import Job
@@ -92,8 +93,7 @@ def merge(job: Job) -> tuple[Model, Sequence[str]]:
     merged = _made(averaged(job, aligned))
     samples = all_samples(job)
     steps = [step for step in _steps(aligned) if job.recipe.of(step.layer.group.name).method != KEEP]
-    feeds = [one for each in samples for one in named_for(each, frame.model).feeds()]
-    feeds = feeds[:: -(-len(feeds) // _affordable(frame.model, len(steps), len(feeds)))]
+    feeds = _spread([named_for(each, frame.model) for each in samples], frame.model, len(steps))
     job.progress.stage("Least squares", len(steps))
     solved = 0
     for step, wanted in _wanted(steps, aligned.models, job.recipe.settings.shares(len(aligned.models)), feeds):
@@ -121,19 +121,29 @@ def _steps(aligned: Aligned) -> Iterator[_Step]:
         layer, found = by_node.get(node), rows_of(node)
         if layer is None or found is None or layer.view.columns > GRAM_FEATURES:
             continue
-        read, unit = node.inputs[found[0]], unit_of(node)
+        read, bias = node.inputs[found[0]], _bias(node, layer)
         plain = all(node.attributes.get_float(factor, 1.0) == 1.0 for factor in ("alpha", "beta"))
-        bias = unit.bias if isinstance(unit, Unit) and unit.weight == layer.view.index else None
-        own = bias is not None and len(bias.uses()) == 1 and bias in merged and bias.const_value is not None
-        fits = own and bias is not None and bias.const_value is not None and bias.const_value.size == layer.view.rows
         if plain and read is not None:
-            yield _Step(layer, node, found[1], read, place[layer.group.value], place[bias] if fits and bias else None)
+            at = place[bias] if bias is not None and bias in merged else None
+            yield _Step(layer, node, found[1], read, place[layer.group.value], at)
 
 
-def _affordable(model: Model, layers: int, samples: int) -> int:
-    """Samples that the multiply-adds allow: every layer runs all models once."""
+def _bias(node: ir.Node, layer: Layer) -> ir.Value | None:
+    """The constant that is added to the layer's outputs, one for each, and that nothing else reads."""
+    unit = unit_of(node)
+    bias = unit.bias if isinstance(unit, Unit) and unit.weight == layer.view.index else None
+    if bias is None or bias.const_value is None or bias.const_value.size != layer.view.rows:
+        return None
+    return bias if len(bias.uses()) == 1 else None
+
+
+def _spread(samples: Sequence[Calibration], model: Model, layers: int) -> list[Feeds]:
+    """As many samples as the multiply-adds allow, from all there are: every layer runs the merged model once."""
     work = max(1, sum(macs(node) for node in model.graph) * layers)
-    return max(1, min(samples, max(FEWEST, min(MOST, int(MULTIPLY_ADDS / work)))))
+    most = max(FEWEST, min(MOST, int(MULTIPLY_ADDS / work)))
+    every = [(each, k) for each in samples for k in range(len(each))]
+    chosen = ((each, each[k]) for each, k in every[:: -(-len(every) // most)])
+    return [{name: sample[name] for name in each.names} for each, sample in chosen]
 
 
 def _wanted(
