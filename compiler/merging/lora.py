@@ -234,7 +234,8 @@ def changed_weight(weight: Tensor, adapter: Adapter) -> Tensor:
         flat = found.reshape(len(found), -1)
         lengths = np.sqrt(np.einsum("oi,oi->o", flat, flat, dtype=np.float64))
         factors = adapter.magnitude.astype(np.float64) / np.maximum(lengths, NO_LENGTH)
-        return found * factors.astype(found.dtype).reshape(-1, *(1,) * (found.ndim - 1))
+        found *= factors.astype(found.dtype).reshape(-1, *(1,) * (found.ndim - 1))
+        return found
 
 
 def merge_adapters(
@@ -264,7 +265,7 @@ def merge_adapters(
         write_merged(model, Path(out), external=bool(data_files(base.ir)))
     return Merged(
         method="lora",
-        models=(base.name, *map(os.fspath, files)),
+        models=(base.name, *(os.fspath(file) for file in files)),
         base=base.name,
         lines=tuple(_line(one) for one in folded),
         missing=tuple(missing),

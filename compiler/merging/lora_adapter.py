@@ -154,4 +154,5 @@ def _tensor(path: Path, name: str, entry: Mapping[str, Any], data: memoryview) -
     if dtype is None:
         raise BadInput(f"'{path}': tensor '{name}' is of type {entry['dtype']}, which is no float.")
     first, last = entry["data_offsets"]
-    return np.frombuffer(data[first:last], np.uint8).copy().view(dtype).reshape(entry["shape"])
+    found: Tensor = np.frombuffer(data[first:last], np.uint8).copy().view(dtype).reshape(entry["shape"])
+    return found

@@ -88,7 +88,7 @@ def plain_layer(node: ir.Node | None) -> Linear | None:
     if layer is None or layer.node.op_type == "ConvTranspose":
         return None
     attributes = layer.node.attributes
-    plain = not attributes.get_int("transA", 0) and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+    plain = attributes.get_int("transA", 0) == 0 and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
     return layer if plain and bias_of(layer) is not None else None
 
 
@@ -124,7 +124,8 @@ def weight_of(layer: Linear) -> Floats:
 
 def turned(layer: Linear, weight: Floats) -> Floats:
     """Between a product's weight as it is stored and [out, in]."""
-    return weight if layer.node.op_type == "Conv" or layer.node.attributes.get_int("transB", 0) else weight.T
+    outputs_first = layer.node.op_type == "Conv" or layer.node.attributes.get_int("transB", 0) == 1
+    return weight if outputs_first else weight.T
 
 
 def bias_of(layer: Linear) -> Floats | None:

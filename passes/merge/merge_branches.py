@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -131,6 +131,6 @@ def _merge(node: ir.Node, pair: _Pair, weight: Array, names: Names) -> None:
     remove(pair.other.nodes)
 
 
-def _results(branch: Branch) -> tuple[ir.Value, ...]:
+def _results(branch: Branch) -> Sequence[ir.Value]:
     """What the branch is read as: x itself where it has no nodes."""
     return branch.nodes[0].outputs if branch.nodes else (branch.x,)

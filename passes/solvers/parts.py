@@ -113,7 +113,8 @@ class Parts:
         """Every so many values of one task vector."""
         assert self.base is not None
         x, y = (tensor.reshape(-1)[::step].astype(self.dtype) for tensor in (self.tensors[index], self.base))
-        return x - y
+        found: Array = x - y
+        return found
 
     def of(self, index: int) -> Parts:
         """The parts of one model, beside the base."""
