@@ -53,8 +53,17 @@ def _stored(s: Schedule, block: SBlockRV) -> tirx.BufferStore:
 
 
 def _elementwise(stored: tirx.BufferStore, sums: tirx.Buffer, variables: Sequence[tirx.Var]) -> bool:
+    """Whether each element is made of its own sum, and each sum makes one: padding makes more, cropping fewer."""
+    shapes = stored.buffer.shape, sums.shape
+    if len(shapes[0]) != len(shapes[1]) or not all(_same(a, b) for a, b in zip(*shapes, strict=True)):
+        return False
     places = [stored.indices, *(load.indices for load in loads(stored.value) if load.source.same_as(sums))]
     return all(
         len(place) == len(variables) and all(i.same_as(v) for i, v in zip(place, variables, strict=True))
         for place in places
     )
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two sizes are one."""
+    return bool(a.same_as(b)) or (isinstance(a, tirx.IntImm) and isinstance(b, tirx.IntImm) and int(a) == int(b))
