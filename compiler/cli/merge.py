@@ -53,7 +53,7 @@ def name_or_number(context: click.Context, parameter: click.Parameter, text: str
 @click.option("--partial", is_flag=True, default=None, help="Keep what has no counterpart, instead of refusing.")
 @click.option("--calib", multiple=True, metavar="PATH", help="Samples: one for all models, or one of each.")
 @click.option("--metric", metavar="NAME|module:attr", help="What methods that look at data make best.")
-@click.option("--lora", multiple=True, metavar="ADAPTER", help="Fold this adapter of PEFT, a file or its folder, into A.")
+@click.option("--lora", multiple=True, metavar="ADAPTER", help="Fold this adapter of PEFT (file or folder) into A.")
 @parameters.seed
 @parameters.with_screen
 def merge(
