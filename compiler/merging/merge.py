@@ -23,7 +23,6 @@ from lwc.compiler.merging.masks import keep_masks
 from lwc.compiler.merging.methods import KEEP, METHODS, check_inputs
 from lwc.compiler.merging.recipe import Recipe, make_recipe
 from lwc.compiler.merging.roles import Role
-from lwc.compiler.merging.statistics import reestimate
 from lwc.compiler.merging.stream import streamed, write_merged
 
 AVERAGED = "average"
@@ -105,7 +104,11 @@ def merge(
     model, notes = _merged(job)
     if not METHODS[plan.settings.method].tidies:
         notes = (*notes, *keep_masks(model, aligned, plan, job.based))
-    model, estimated = reestimate(job, model)
+    estimated = 0
+    if job.calib:  # what looks at data brings the runtimes: a third of a second that other merges do without
+        from lwc.compiler.merging.statistics import reestimate
+
+        model, estimated = reestimate(job, model)
     if out is not None:
         told.stage("Merging", len(aligned.groups))
         write_merged(model, Path(out), external=bool(data_files(opened[0].ir)))
