@@ -78,6 +78,8 @@ def read_adapter(path: Path, scale: float = 1.0) -> AdapterFile:
     Raises UsageError where there is none, BadInput where it is of another kind.
     """
     file = path / WEIGHTS if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"There is no file '{file}'.")
     config = _read_config(file.parent / CONFIG)
     parts: dict[str, dict[str, Tensor]] = {}
     trained: dict[str, Tensor] = {}
@@ -137,8 +139,6 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UsageError(f"There is no file '{path}'.")
     data = map_file(path)
     try:
         start = 8 + int.from_bytes(data[:8], "little")
