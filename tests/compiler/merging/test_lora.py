@@ -173,7 +173,7 @@ def test_what_is_no_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path / "a", factors("block.layers.0.query"))
     with pytest.raises(UsageError, match="one model, not 2"):
         lwc.merge([base, base], lora=[adapter])
-    with pytest.raises(UsageError, match="no file '.*missing.safetensors'"):
+    with pytest.raises(UsageError, match=r"no file '.*missing.safetensors'"):
         lwc.merge(base, lora=[tmp_path / "missing.safetensors"])
     with pytest.raises(UsageError, match="knows no method"):
         lwc.merge(base, lora=[adapter], method="ties")
