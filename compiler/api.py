@@ -33,6 +33,7 @@ def compile(
     max_size: float | None = None,
     precision: str | None = None,
     sparsity: str | None = None,
+    share: float | None = None,
     best_effort: bool | None = None,
     pareto: bool | None = None,
     tune: float | None = None,

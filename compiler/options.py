@@ -44,6 +44,7 @@ class CompileOptions:
     target: name or TOML file;  backend: one of BACKENDS;  calib: path, 'module:function', callable or
     iterable of dicts, None: synthetic;  samples: use at most so many
     metric: one of METRICS, 'module:attr', function(outputs, sample) -> float, or a class with update and compute
+    share: weights that differ by no more, relative to the greatest of theirs, are stored once
     max_drop: the metric may fall by so much, absolute;  max_latency_ms, max_size_mb: hard budgets
     best_effort: write the best found even over budget;  pareto: the plans that no other beats, too
     tune_minutes: for measuring kernels, by runtimes that write their own;  tuner: rpc://HOST:PORT/KEY to measure there
@@ -65,6 +66,7 @@ class CompileOptions:
     max_size_mb: float | None = None
     precision: str = "auto"
     sparsity: str = "none"
+    share: float = 0.0
     best_effort: bool = False
     pareto: bool = False
     tune_minutes: float = 0.0
@@ -249,6 +251,7 @@ def _check_numbers(options: CompileOptions) -> None:
         ("max-size", options.max_size_mb, 0, True),
         ("tune", options.tune_minutes, 0, False),
         ("recover", options.recover_minutes, 0, False),
+        ("share", options.share, 0, False),
         ("workers", options.workers, 1, False),
         ("seed", options.seed, 0, False),
         ("max-memory", options.max_memory_gb, 0, True),

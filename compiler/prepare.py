@@ -30,6 +30,7 @@ from lwc.compiler.search.apply import Applier
 from lwc.compiler.search.decide import PRECISIONS as FORMATS
 from lwc.compiler.spool import Spool
 from lwc.passes.canonicalize.name_nodes import NameNodes
+from lwc.passes.merge.share_tensors import ShareTensors
 
 SYNTHETIC_SAMPLES = 32
 QDQ_OPSET = 13  # DequantizeLinear takes an axis, which per-channel weights need
@@ -115,7 +116,7 @@ def prepare(original: Model, options: CompileOptions, timings: Timings) -> Prepa
     calibration, originals, inputs = _answers(original, backend, target, options, timings)
     search, held_out = calibration.split()
     with timings.stage("canonicalize", "Cleaning the graph"):
-        clean, skipped = clean_model(original, target)
+        clean, skipped = clean_model(original, target, options.share)
     metric = find_metric(options.metric, class_outputs(clean, originals["search"][0]))
     feeds = representative(search, inputs)
     shapes = frequent_shapes(search, inputs, feeds)
@@ -210,10 +211,15 @@ def refuse_unsupported(model: Model, backend: Backend, target: Target) -> None:
         raise UnsupportedOperator(f"{model.name}: node '{name}' cannot run here: {reason.rstrip('.')}.")
 
 
-def clean_model(original: Model, target: Target) -> tuple[Model, tuple[Skip, ...]]:
-    """A fork, canonicalized and fused, with opset >= 13 and shapes annotated."""
+def clean_model(original: Model, target: Target, share: float = 0.0) -> tuple[Model, tuple[Skip, ...]]:
+    """A fork, canonicalized and fused, with opset >= 13 and shapes annotated.
+
+    share: weights that differ by no more, of the greatest of theirs, are stored once
+    """
     clean = original.fork()
     outcome = passes.clean(target).run(clean.ir, PassContext(target))
+    if share:
+        ShareTensors(share).run(clean.ir, PassContext(target))
     ensure_opset(clean.ir, QDQ_OPSET)
     NameNodes().run(clean.ir, PassContext(target))  # raising the opset may add nodes
     infer_shapes(clean.ir)

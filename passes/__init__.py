@@ -32,6 +32,7 @@ from lwc.passes.fuse.merge_layer_norm import MergeLayerNorm
 from lwc.passes.fuse.merge_matmul_add import MergeMatMulAdd
 from lwc.passes.merge.fold_scales import FoldScales
 from lwc.passes.merge.merge_branches import MergeBranches
+from lwc.passes.merge.share_tensors import ShareTensors
 from lwc.passes.precision import PRECISION_PASSES
 from lwc.passes.sparsity import SPARSITY_PASSES
 from lwc.passes.surgery.graph_surgeon import FoldWithGraphSurgeon, GraphSurgeonPass
@@ -72,6 +73,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseOpset,
     FoldWithGraphSurgeon,
     GraphSurgeonPass,
+    ShareTensors,
     *(type(step) for step in SPARSITY_PASSES),
     *(type(step) for step in PRECISION_PASSES),
 )

@@ -94,6 +94,10 @@ compile_options = stacked(
     click.option("--max-size", type=float, metavar="MB", help="Hard budget of the files the runtime needs."),
     click.option("--sparsity", metavar="S", help="none (default), auto, channels:RATIO, 2:4 or block:RxC."),
     click.option(
+        "--share", type=float, metavar="BOUND",
+        help="Store weights once that differ by so little, relative to their greatest value [default: equal ones].",
+    ),
+    click.option(
         "--best-effort", is_flag=True, default=None, help="Write the best found even where a budget can't be held."
     ),
     click.option(
