@@ -55,9 +55,17 @@ def tolerance_of(dtype: Any) -> Tolerance:
     return FP8 if name.startswith("float8") else _BY_DTYPE.get(name, EXACT)
 
 
-def parse(text: str) -> ir.Model:
-    """A model from ONNX text; without a header it is opset 17. Types and shapes are inferred."""
+def parse(text: str, **weights: Any) -> ir.Model:
+    """A model from ONNX text; without a header it is opset 17. Types and shapes are inferred.
+
+    weights: arrays of names that the text reads and nothing in it makes
+    """
     model = ir.from_proto(onnx.parser.parse_model(text if text.lstrip().startswith("<") else HEADER + text))
+    dangling = {v.name: v for node in model.graph for v in node.inputs if v is not None and v.producer() is None}
+    for name, array in weights.items():
+        value, tensor = dangling[name], ir.tensor(np.asarray(array), name=name)
+        value.const_value, value.shape, value.dtype = tensor, ir.Shape(tensor.shape.numpy()), tensor.dtype
+        model.graph.register_initializer(value)
     infer_shapes(model)
     return model
 

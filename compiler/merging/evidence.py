@@ -6,7 +6,7 @@ another by the order of its inputs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -14,7 +14,7 @@ import onnx_ir as ir
 from lwc import backends
 from lwc.compiler.analysis.activations import collect
 from lwc.compiler.analysis.rows import rows_of
-from lwc.compiler.core.backend import Session
+from lwc.compiler.core.backend import Feeds, Session
 from lwc.compiler.core.errors import BadCalibration, UsageError
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.plan import Site
@@ -25,6 +25,7 @@ from lwc.compiler.merging.job import Job
 from lwc.compiler.metrics import Metric, Outputs, find_metric
 from lwc.compiler.prepare import SYNTHETIC_SAMPLES, class_outputs
 from lwc.compiler.samples import Sample, Samples
+from lwc.compiler.search.cut import Cuts
 from lwc.compiler.spool import Spool
 
 LABELS = frozenset({"label", "labels", "y", "target"})
@@ -111,6 +112,16 @@ def statistics(
         model, sites, named_for(samples, model), open_session, gram=gram, channels=channels, values=values, seed=seed
     )
     return {site.name: stats for site, stats in found.items()}
+
+
+def reader_of(model: Model, values: Iterable[ir.Value]) -> Callable[[Feeds], Feeds]:
+    """What gives these values of the main graph by name, beside the feeds, and computes no more than they take."""
+    cuts = Cuts(model, (), 1)
+    part = cuts.between(list(model.graph.inputs), values)
+    if not part.nodes:
+        return lambda feeds: feeds
+    session = open_session(cuts.submodel(part))
+    return lambda feeds: {**feeds, **session.run({name: feeds[name] for name in part.input_names})}
 
 
 def outputs_of(model: Model, samples: Calibration) -> Spool:

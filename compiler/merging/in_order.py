@@ -25,10 +25,10 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.progress import Progress
 from lwc.compiler.data import Calibration
 from lwc.compiler.merging.align import Aligned
-from lwc.compiler.merging.evidence import named_for, open_session
+from lwc.compiler.merging.evidence import named_for, reader_of
 from lwc.compiler.merging.layers import Floats, Layer
 from lwc.compiler.merging.sinks import Sink, sink_of
-from lwc.compiler.search.cut import Cuts
+from lwc.compiler.merging.stream import put
 from lwc.passes.solvers.toward import Pairs, solved_toward
 
 Folds = tuple[Pairs, Pairs]
@@ -142,9 +142,9 @@ class Solver:
             biases.append(whole[:, exact.shape[1] :])
         if better:
             value = self.merged.by_name()[layer.readers[0][0].name or ""].inputs[layer.view.index]
-            _replace(value, layer.tensor(weights))
+            put(value, layer.tensor(weights))
             if place.sink.bias is not None:
-                _replace(place.sink.bias, np.concatenate(biases))
+                put(place.sink.bias, np.concatenate(biases))
         return better
 
 
@@ -160,13 +160,7 @@ def _limit(samples: int, inputs: int) -> int:
 
 def _runs(model: Model, places: Sequence[Place], samples: Calibration) -> Iterator[Values]:
     """What these layers read, by name, sample by sample."""
-    wanted = list(dict.fromkeys(value for place in places for value in place.read))
-    cuts = Cuts(model, (), 1)
-    part = cuts.between(list(model.graph.inputs), wanted)
-    session = open_session(cuts.submodel(part)) if part.nodes else None
-    for feeds in named_for(samples, model).feeds():
-        made = {} if session is None else session.run({name: feeds[name] for name in part.input_names})
-        yield {**feeds, **made}
+    return map(reader_of(model, (value for place in places for value in place.read)), named_for(samples, model).feeds())
 
 
 def _targets(
@@ -194,10 +188,3 @@ def _stacked(rows: NDArray[Any]) -> NDArray[Any]:
 
 def _split(place: Place) -> list[Floats]:
     return np.split(place.bias, len(place.weights))
-
-
-def _replace(value: ir.Value | None, array: NDArray[Any]) -> None:
-    assert value is not None
-    assert value.const_value is not None
-    old = value.const_value.numpy()
-    value.const_value = ir.tensor(np.ascontiguousarray(array.reshape(old.shape), old.dtype), name=value.name)

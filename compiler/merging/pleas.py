@@ -13,7 +13,7 @@ passes/solvers/toward.py. No labels, no training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,13 @@ from lwc.compiler.core.model import Model
 from lwc.compiler.core.skeleton import initialized
 from lwc.compiler.data import Calibration
 from lwc.compiler.merging.align import Aligned
-from lwc.compiler.merging.evidence import SYNTHETIC, all_samples, named_for, open_session
+from lwc.compiler.merging.evidence import SYNTHETIC, all_samples, named_for, open_session, reader_of
 from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.layers import Layer, find_layers
 from lwc.compiler.merging.masks import keep_masks
 from lwc.compiler.merging.methods import KEEP
 from lwc.compiler.merging.rebasin import averaged, notes_of, ordered
+from lwc.compiler.merging.stream import in_memory, put
 from lwc.passes.solvers.permutation import Array
 from lwc.passes.solvers.toward import Floats, Pairs, solved_toward
 
@@ -90,7 +91,7 @@ def merge(job: Job) -> tuple[Model, Sequence[str]]:
     """The average of the models in the tidied graph of the first, its layers solved."""
     frame, orders = ordered(job)
     aligned = frame.fits(orders)
-    merged = _made(averaged(job, aligned))
+    merged = in_memory(averaged(job, aligned))
     samples = all_samples(job)
     steps = [step for step in _steps(aligned) if job.recipe.of(step.layer.group.name).method != KEEP]
     feeds = _spread([named_for(each, frame.model) for each in samples], frame.model, len(steps))
@@ -102,13 +103,6 @@ def merge(job: Job) -> tuple[Model, Sequence[str]]:
     told = f"{solved} of {len(steps)} layers were solved toward what they give in the models, on {len(feeds)} samples."
     masks = keep_masks(merged, aligned, job.recipe, based=False)
     return merged, [*notes_of(frame, orders), told, *masks, *([] if job.calib else [SYNTHETIC])]
-
-
-def _made(model: Model) -> Model:
-    """The model with its tensors in memory, instead of made each time they are asked for."""
-    for value, tensor in list(initialized(model.ir)):
-        value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
-    return model
 
 
 def _steps(aligned: Aligned) -> Iterator[_Step]:
@@ -196,9 +190,9 @@ def _solve(step: _Step, merged: Model, wanted: Sequence[Array], feeds: Sequence[
         return False
     new = [old if one is None else one for old, one in zip(now, found, strict=True)]
     if step.bias is not None:
-        _write(values[step.bias], np.concatenate([one[:, -1] for one in new]).reshape(tensors[step.bias].shape))
+        put(values[step.bias], np.concatenate([one[:, -1] for one in new]))
         new = [one[:, :-1] for one in new]
-    _write(values[step.weight], step.layer.tensor(new))
+    put(values[step.weight], step.layer.tensor(new))
     return True
 
 
@@ -215,13 +209,15 @@ def _pairs(
 
     Every other sample is of the second fold.
     """
-    run = _value_of(merged, step.read)
+    made = (value for node in merged.graph for value in node.outputs if value.name == step.name)
+    read = reader_of(merged, made)
     folds = tuple([Pairs.none(len(one), step.columns) for one in now] for _ in range(2))
     for fold in (0, 1):
         numbers = range(fold, len(feeds), 2)
         for first in range(0, len(numbers), TOGETHER):
             some = numbers[first : first + TOGETHER]
-            given = np.concatenate([step.inputs(run(feeds[k]), step.most(len(feeds)), k) for k in some], axis=1)
+            activations = ((k, read(feeds[k])[step.name]) for k in some)
+            given = np.concatenate([step.inputs(x, step.most(len(feeds)), k) for k, x in activations], axis=1)
             outputs = np.concatenate([wanted[k] for k in some], axis=1)
             for group, pairs in enumerate(folds[fold]):
                 pairs.add(given[group], outputs[group])
@@ -232,20 +228,3 @@ def _tensors(step: _Step, model: Model) -> dict[int, Array]:
     """The weight and the bias, by place."""
     values = [tensor for _, tensor in initialized(model.ir)]
     return {at: values[at].numpy() for at in (step.weight, step.bias) if at is not None}
-
-
-def _value_of(model: Model, value: ir.Value) -> Callable[[Feeds], Array]:
-    """What gives the model's value of this name, and computes no more than it takes."""
-    name = value.name or ""
-    if value.producer() is None:
-        return lambda feeds: feeds[name]
-    fork = model.fork()
-    fork.graph.outputs[:] = [next(made for node in fork.graph for made in node.outputs if made.name == name)]
-    session = open_session(fork)
-    return lambda feeds: session.run(feeds)[name]
-
-
-def _write(value: ir.Value, array: Array) -> None:
-    old = value.const_value
-    assert old is not None
-    value.const_value = ir.tensor(array.astype(old.numpy().dtype), dtype=old.dtype, name=value.name)

@@ -14,11 +14,10 @@ import onnx_ir as ir
 
 from lwc.compiler.core.model import Model
 from lwc.compiler.data import Calibration
-from lwc.compiler.merging.evidence import all_samples, named_for, open_session
+from lwc.compiler.merging.evidence import all_samples, named_for, reader_of
 from lwc.compiler.merging.job import Job
 from lwc.compiler.merging.methods import KEEP
-from lwc.compiler.merging.stream import in_memory
-from lwc.compiler.search.cut import Cuts
+from lwc.compiler.merging.stream import in_memory, put
 from lwc.passes.solvers.moments import Floats
 
 _MEAN, _VARIANCE = 3, 4  # inputs of BatchNormalization
@@ -41,22 +40,18 @@ def reestimate(job: Job, model: Model) -> tuple[Model, int]:
         assert source is not None
         mean, variance = moments(fork, source, samples)
         for index, moment in ((_MEAN, mean), (_VARIANCE, variance)):
-            _replace(node, index, moment)
+            put(node.inputs[index], moment)
         job.progress.advance()
     return fork, len(nodes)
 
 
 def moments(model: Model, value: ir.Value, samples: Sequence[Calibration]) -> tuple[Floats, Floats]:
     """Mean and variance of every channel (axis 1) of a value over all samples and places, [channels] each."""
-    graph_inputs = list(model.graph.inputs)
     count, total, squares = 0, np.zeros(1), np.zeros(1)
-    cuts = Cuts(model, (), 1)
-    part = cuts.between(graph_inputs, [value])
-    session = open_session(cuts.submodel(part)) if part.nodes else None
+    read = reader_of(model, [value])
     for own in samples:
         for feeds in named_for(own, model).feeds():
-            fed = {name: feeds[name] for name in part.input_names}
-            array = feeds[value.name or ""] if session is None else session.run(fed)[value.name or ""]
+            array = read(feeds)[value.name or ""]
             rows = np.moveaxis(array, 1, -1).reshape(-1, array.shape[1]).astype(np.float64)
             count, total, squares = count + len(rows), total + rows.sum(axis=0), squares + np.square(rows).sum(axis=0)
     mean = total / max(1, count)
@@ -72,10 +67,3 @@ def _normalizations(job: Job, model: Model) -> Iterator[ir.Node]:
         statistics = [node.inputs[index] for index in (_MEAN, _VARIANCE)]
         if all(value is not None and value.name in merged and len(value.uses()) == 1 for value in statistics):
             yield node
-
-
-def _replace(node: ir.Node, index: int, moment: Floats) -> None:
-    value = node.inputs[index]
-    assert value is not None
-    assert value.const_value is not None
-    value.const_value = ir.tensor(moment.astype(value.const_value.dtype.numpy()), name=value.name)

@@ -26,6 +26,7 @@ from lwc.compiler.core.skeleton import initialized, standing_in
 from lwc.compiler.core.storage import EXTERNAL_BYTES, INLINE_BYTES, RELEASED_BYTES, write_model, written_aside
 from lwc.compiler.merging.align import Aligned, Group
 from lwc.passes.solvers.parts import Array, Parts, gathered
+from lwc.passes.sparsity.shrink import replace_tensor
 
 MergeGroup = Callable[[Group, Parts], Iterator[Array]]
 
@@ -113,6 +114,14 @@ def in_memory(model: Model) -> Model:
         if isinstance(tensor, ir.LazyTensor):
             value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, shape=tensor.shape, name=tensor.name)
     return model
+
+
+def put(value: ir.Value | None, array: NDArray[Any]) -> None:
+    """Give an initializer other numbers, in the shape and the type it has."""
+    assert value is not None
+    old = value.const_value
+    assert old is not None
+    replace_tensor(value, np.ascontiguousarray(array.reshape(old.shape.numpy()), old.dtype.numpy()))
 
 
 def write_merged(model: Model, path: Path, *, external: bool) -> None:

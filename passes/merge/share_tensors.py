@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,37 +33,37 @@ class ShareTensors(Pass):
 
     def run(self, model: ir.Model, ctx: PassContext) -> Outcome:
         """Raises nothing; changed names the nodes that read another tensor now."""
-        kept: dict[object, list[ir.Value]] = defaultdict(list)
+        kept: dict[object, list[_Kept]] = defaultdict(list)
         changed: list[Site] = []
         graph = model.graph
         for name, value in list(graph.initializers.items()):
             array = _weight(value)
             if array is None:
                 continue
-            others = kept[array.dtype, array.shape]
-            first = self._near(array, others)
+            others, numbers = kept[array.dtype, array.shape], array.reshape(-1)
+            first = next((other.value for other in others if other.is_near(numbers)), None)
             if first is None:
-                others.append(value)
+                others.append(_Kept(value, numbers, self.bound * float(np.abs(numbers).max())))
                 continue
             changed += [site(node) for node, _ in value.uses()]
             value.replace_all_uses_with(first)
             del graph.initializers[name]
         return Outcome(tuple(dict.fromkeys(changed)))
 
-    def _near(self, array: NDArray[np.floating], others: Iterable[ir.Value]) -> ir.Value | None:
-        """The first of the others that is within the bound."""
-        flat = array.reshape(-1)
-        step = max(1, flat.size // _GLANCE)
-        for other in others:
-            first = _weight(other)
-            assert first is not None
-            allowed = self.bound * float(np.abs(first).max())
-            if all(
-                np.abs(a.astype(np.float64) - b).max() <= allowed
-                for a, b in ((flat[::step], first.reshape(-1)[::step]), (flat, first.reshape(-1)))
-            ):
-                return other
-        return None
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A tensor that stays. numbers: [n];  allowed: how far those of another may be from them"""
+
+    value: ir.Value
+    numbers: NDArray[np.floating]
+    allowed: float
+
+    def is_near(self, numbers: NDArray[np.floating]) -> bool:
+        """Whether all are; a few are looked at first."""
+        step = max(1, numbers.size // _GLANCE)
+        pairs = ((numbers[::step], self.numbers[::step]), (numbers, self.numbers))
+        return all(np.abs(a.astype(np.float64) - b).max() <= self.allowed for a, b in pairs)
 
 
 def _weight(value: ir.Value) -> NDArray[np.floating] | None:

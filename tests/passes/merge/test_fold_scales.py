@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.testing import CONTEXT, FP32, assert_equivalent, assert_keeps_promises, parse
 from lwc.passes.canonicalize.remove_unused import RemoveUnused
-from lwc.passes.edit import add_initializer
 from lwc.passes.merge.fold_scales import FoldScales
 
 RNG = np.random.default_rng(0)
@@ -19,17 +17,6 @@ RNG = np.random.default_rng(0)
 
 def floats(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-def model_of(text: str, **weights: np.ndarray) -> ir.Model:
-    model = parse(text)
-    dangling = {v.name: v for node in model.graph for v in node.inputs if v is not None and v.producer() is None}
-    for name, array in weights.items():
-        value = dangling[name]
-        value.name = None
-        value.replace_all_uses_with(add_initializer(model.graph, name, np.asarray(array)))
-    infer_shapes(model)
-    return model
 
 
 def assert_folds_to(model: ir.Model, ops: list[str]) -> None:
@@ -51,7 +38,7 @@ ROWS = "g (float[2, 5, 8] x) => (float[2, 5, 6] y) {{ {} }}"
 @pytest.mark.parametrize("op", ["Mul", "Div"])
 @pytest.mark.parametrize("shape", [(), (1,), (4, 1, 1), (1, 4, 1, 1)])
 def test_a_scale_goes_into_the_convolution_behind_it(op: str, shape: tuple[int, ...]) -> None:
-    model = model_of(IMAGE.format(f"t = {op}(x, s)\n y = Conv<pads=[1, 1, 1, 1]>(t, w, c)"),
+    model = parse(IMAGE.format(f"t = {op}(x, s)\n y = Conv<pads=[1, 1, 1, 1]>(t, w, c)"),
                      s=RNG.uniform(0.5, 2, shape).astype(np.float32), w=floats(3, 4, 3, 3), c=floats(3))  # fmt: skip
     assert_folds_to(model, ["Conv"])
 
@@ -60,7 +47,7 @@ def test_a_scale_goes_into_the_convolution_behind_it(op: str, shape: tuple[int, 
 def test_a_positive_scale_goes_through_what_commutes(between: str) -> None:
     text = IMAGE.format(f"t = Mul(x, s)\n u = {between}(t)\n y = Conv(u, w)")
     assert_folds_to(
-        model_of(text, s=RNG.uniform(0.5, 2, (4, 1, 1)).astype(np.float32), w=floats(3, 4, 1, 1)),
+        parse(text, s=RNG.uniform(0.5, 2, (4, 1, 1)).astype(np.float32), w=floats(3, 4, 1, 1)),
         [between.partition("<")[0], "Conv"],
     )
 
@@ -68,40 +55,40 @@ def test_a_positive_scale_goes_through_what_commutes(between: str) -> None:
 @pytest.mark.parametrize("between", ["Relu", "MaxPool<kernel_shape=[2, 2]>", "Sigmoid", "Softmax"])
 def test_a_negative_scale_stays_before_what_looks_at_signs(between: str) -> None:
     text = IMAGE.format(f"t = Mul(x, s)\n u = {between}(t)\n y = Conv(u, w)")
-    assert_stays(model_of(text, s=-np.ones((4, 1, 1), np.float32), w=floats(3, 4, 1, 1)))
+    assert_stays(parse(text, s=-np.ones((4, 1, 1), np.float32), w=floats(3, 4, 1, 1)))
 
 
 def test_a_scale_along_what_a_pool_moves_stays() -> None:
     text = "g (float[1, 4, 6, 6] x) => (float[1, 4, 6, 3] y) { t = Mul(x, s)\n" \
            "u = AveragePool<kernel_shape=[1, 3], pads=[0, 1, 0, 1]>(t)\n y = MatMul(u, w) }"
-    assert_stays(model_of(text, s=RNG.uniform(0.5, 2, 6).astype(np.float32), w=floats(6, 3)))
+    assert_stays(parse(text, s=RNG.uniform(0.5, 2, 6).astype(np.float32), w=floats(6, 3)))
 
 
 def test_all_layers_behind_a_scale_take_it() -> None:
     text = ROWS.format("t = Mul(x, s)\n a = MatMul(t, v)\n b = MatMul(t, w)\n y = Mul(a, b)")
-    assert_folds_to(model_of(text, s=floats(8), v=floats(8, 6), w=floats(8, 6)), ["MatMul", "MatMul", "Mul"])
+    assert_folds_to(parse(text, s=floats(8), v=floats(8, 6), w=floats(8, 6)), ["MatMul", "MatMul", "Mul"])
 
 
 def test_a_scale_that_something_else_reads_stays() -> None:
     text = ROWS.format("t = Mul(x, s)\n a = MatMul(t, v)\n b = Relu(t)\n c = MatMul(b, v)\n d = ReduceMean(t)\n"
                        "e = Add(a, d)\n y = Add(e, c)")  # fmt: skip
-    assert_stays(model_of(text, s=floats(8), v=floats(8, 6)))
+    assert_stays(parse(text, s=floats(8), v=floats(8, 6)))
 
 
 def test_a_weight_that_others_read_too_stays() -> None:
     text = ROWS.format("t = Mul(x, s)\n a = MatMul(t, v)\n b = MatMul(x, v)\n y = Mul(a, b)")
-    assert_stays(model_of(text, s=floats(8), v=floats(8, 6)))
+    assert_stays(parse(text, s=floats(8), v=floats(8, 6)))
 
 
 def test_the_scale_of_a_normalization_stays() -> None:
     text = ROWS.format("m = ReduceMean<axes=[-1]>(x)\n u = Div(x, m)\n t = Mul(u, s)\n y = MatMul(t, w)")
-    assert_stays(model_of(text, s=floats(8), w=floats(8, 6)))
+    assert_stays(parse(text, s=floats(8), w=floats(8, 6)))
 
 
 def test_a_number_behind_views_goes_into_the_layer_before_them() -> None:
     text = "g (float[2, 5, 8] x) => (float[2, 3, 5, 2] y) { a = MatMul(x, w)\n b = Add(a, c)\n" \
            "d = Reshape(b, shape)\n e = Transpose<perm=[0, 2, 1, 3]>(d)\n y = Mul(e, s) }"
-    model = model_of(text, w=floats(8, 6), c=floats(6), shape=np.array([2, 5, 3, 2]), s=np.float32(0.25))
+    model = parse(text, w=floats(8, 6), c=floats(6), shape=np.array([2, 5, 3, 2]), s=np.float32(0.25))
     assert_folds_to(model, ["MatMul", "Add", "Reshape", "Transpose"])
 
 
@@ -115,6 +102,6 @@ def test_layers_answer_the_same(layer: str, per_channel: bool, scale: float) -> 
     outputs = "float[2, 6, 3, 3] y" if convolves else "float[2, 6] y"
     shape = ((4, 1, 1) if convolves else (4,)) if per_channel else ()
     weight = (6, 2 if "group" in layer else 4, 1, 1) if convolves else (6, 4) if "transB" in layer else (4, 6)
-    model = model_of(f"g ({inputs}) => ({outputs}) {{ t = Mul(x, s)\n y = {layer}(t, w) }}",
+    model = parse(f"g ({inputs}) => ({outputs}) {{ t = Mul(x, s)\n y = {layer}(t, w) }}",
                      s=np.full(shape, scale, np.float32), w=floats(*weight))  # fmt: skip
     assert_folds_to(model, ["Mul", "Conv"] if "group" in layer and per_channel else [layer.partition("<")[0]])

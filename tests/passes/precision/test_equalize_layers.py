@@ -11,7 +11,7 @@ from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.testing import CONTEXT, EXACT, FP32, assert_equivalent, assert_keeps_promises, parse
 from lwc.models import tiny
 from lwc.passes import clean
-from lwc.passes.edit import add_initializer, constant_array, input_of
+from lwc.passes.edit import constant_array, input_of
 from lwc.passes.precision.equalize_layers import EqualizeLayers, equalizable
 from lwc.passes.solvers.scaling import equalizing_scale
 
@@ -29,15 +29,9 @@ def uneven(*shape: int, axis: int = 0) -> np.ndarray:
 
 
 def model_of(text: str, **weights: np.ndarray) -> ir.Model:
-    model = parse(text)
-    dangling = {v.name: v for node in model.graph for v in node.inputs if v is not None and v.producer() is None}
-    for name, array in weights.items():
-        value = dangling[name]
-        value.name = None
-        value.replace_all_uses_with(add_initializer(model.graph, name, np.asarray(array)))
+    model = parse(text, **weights)
     for index, node in enumerate(model.graph):
         node.name = f"n{index}"
-    infer_shapes(model)
     return model
 
 

@@ -10,14 +10,12 @@ import pytest
 
 from lwc.backends.onnxruntime.build import OnnxRuntime
 from lwc.compiler.analysis.activations import collect
-from lwc.compiler.analysis.shapes import infer_shapes
 from lwc.compiler.core.backend import Session
 from lwc.compiler.core.model import Model
 from lwc.compiler.core.pass_ import PassContext
 from lwc.compiler.core.plan import Site
 from lwc.compiler.data import Calibration
 from lwc.compiler.testing import CONTEXT, FP32, Tolerance, assert_equivalent, assert_keeps_promises, draw_feeds, parse
-from lwc.passes.edit import add_initializer
 from lwc.passes.precision.smooth_activations import Method, SmoothActivations
 from lwc.passes.precision.smoothing_groups import read_by, smoothable
 
@@ -37,15 +35,9 @@ def outlying(channels: int) -> np.ndarray:
 
 
 def model_of(text: str, **weights: np.ndarray) -> ir.Model:
-    model = parse(text)
-    dangling = {v.name: v for node in model.graph for v in node.inputs if v is not None and v.producer() is None}
-    for name, array in weights.items():
-        value = dangling[name]
-        value.name = None
-        value.replace_all_uses_with(add_initializer(model.graph, name, np.asarray(array)))
+    model = parse(text, **weights)
     for index, node in enumerate(model.graph):
         node.name = f"n{index}"
-    infer_shapes(model)
     return model
 
 
